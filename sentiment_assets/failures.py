@@ -1,0 +1,53 @@
+"""Errors that a person can act on.
+
+Belongs here: exception types whose message names the thing, the cause and the next step.
+Does not belong here: how they are shown (``cli``) or when they are raised.
+"""
+
+
+class SentimentError(Exception):
+    """A failure that the user can mend.
+
+    Parameters
+    ----------
+    what
+        What happened, naming the thing: "The file x.csv is empty."
+    next_step
+        What to do about it: "Download it again or name another file with --data."
+    """
+
+    def __init__(self, what: str, next_step: str) -> None:
+        super().__init__(what, next_step)
+        self.what = what
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.next_step}"
+
+
+class SetupError(SentimentError):
+    """The machine lacks something: Java, a jar, a free port, disk, a writable folder."""
+
+
+class SourceError(SentimentError):
+    """The training or replay data cannot be used as it is."""
+
+
+class TrainingError(SentimentError):
+    """A model cannot be fitted on this data with these settings."""
+
+
+class ModelError(SentimentError):
+    """A stored model is missing, damaged, or does not fit this installation."""
+
+
+class BrokerError(SentimentError):
+    """Kafka cannot be reached, or refuses."""
+
+
+class StreamError(SentimentError):
+    """The stream cannot start or go on: checkpoint, table or topic disagree, or a second writer runs."""
+
+
+class TableError(SentimentError):
+    """A Delta table is missing, has another schema, or is being written by another process."""
