@@ -71,7 +71,7 @@ def spark_conf(settings: Settings, *, role: Role, app_name: str) -> dict[str, st
         "spark.master": settings.spark_master,
         "spark.driver.memory": settings.training_memory if role == "training" else settings.stream_memory,
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j.as_uri()}",
-        # Local files, not spark.jars.packages: that resolves at every start, checks nothing and fails offline.
+        # Local files, not spark.jars.packages: that resolves at each start, checks nothing, fails offline.
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
