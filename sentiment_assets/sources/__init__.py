@@ -1,0 +1,5 @@
+"""Where tweets come from: published files, generated samples, live services.
+
+Belongs here: getting data and proving that it is what it claims to be, without a JVM.
+Does not belong here: Spark, Dagster, or what happens to the tweets afterwards.
+"""

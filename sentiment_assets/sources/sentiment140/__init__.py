@@ -1,0 +1,10 @@
+"""The Sentiment140 corpus and every file in its format.
+
+Belongs here: the six-column format (``rows``), the checks that stop a broken file before it replaces good
+data (``inspection``), the published zip (``published``) and which source a training run uses (``choice``).
+Does not belong here: Spark (``spark.raw`` reads the same files in parallel).
+"""
+
+from sentiment_assets.sources.sentiment140.rows import LabelledRow, iter_rows
+
+__all__ = ["LabelledRow", "iter_rows"]

@@ -1,0 +1,157 @@
+"""The format of Sentiment140: headerless CSV, six quoted columns, latin-1, alone or in a zip.
+
+Belongs here: what a row is and what makes one unusable.
+Does not belong here: judging a whole file (``inspection``).
+"""
+
+import csv
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from sentiment_assets.failures import SourceError
+
+COLUMNS = ("target", "tweet_id", "date", "flag", "author", "text")
+NEGATIVE, NEUTRAL, POSITIVE = 0, 2, 4
+TARGETS = {"0": NEGATIVE, "2": NEUTRAL, "4": POSITIVE}
+
+ENCODING = "ISO-8859-1"
+TRAINING_MEMBER = "training.1600000.processed.noemoticon.csv"
+FORMAT = "Expected: CSV without header, six columns (target, id, date, flag, user, text), target 0 or 4."
+_ZIP_MAGIC = b"PK\x03\x04"
+
+WRONG_COLUMNS = "not six columns"
+UNKNOWN_LABEL = "unknown label"
+MISSING_ID = "no id"
+EMPTY_TEXT = "empty text"
+
+
+class LabelledRow(NamedTuple):
+    """One labelled tweet; ``target`` is 0 (negative), 2 (neutral) or 4 (positive)."""
+
+    target: int
+    tweet_id: str
+    date: str
+    flag: str
+    author: str
+    text: str
+
+
+def iter_rows(path: Path, encoding: str = ENCODING) -> Iterator[LabelledRow]:
+    """Yield the usable rows of a labelled file in file order.
+
+    Unusable rows are skipped; :func:`~sentiment_assets.sources.sentiment140.inspect` counts them.
+
+    Parameters
+    ----------
+    path
+        CSV in Sentiment140's format, or a zip with one.
+    encoding
+        Python or Java name of the file's encoding.
+
+    Raises
+    ------
+    SourceError
+        When the file cannot be opened, or a zip is damaged or holds no training CSV.
+    """
+    with open_binary(path) as stream:
+        text = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="")
+        for fields in parse(text):
+            if problem(fields) is None:
+                target, *others = fields
+                yield LabelledRow(TARGETS[target.strip()], *others)
+
+
+def problem(fields: list[str]) -> str | None:
+    """Why a parsed row cannot be used, or ``None``."""
+    if len(fields) != len(COLUMNS):
+        return WRONG_COLUMNS
+    if fields[0].strip() not in TARGETS:
+        return UNKNOWN_LABEL
+    if not fields[1].strip():
+        return MISSING_ID
+    if not fields[5].strip():
+        return EMPTY_TEXT
+    return None
+
+
+def parse(lines: Iterator[str] | IO[str]) -> Iterator[list[str]]:
+    """Parse CSV records; a record that is not CSV comes back as an empty list, a blank line not at all."""
+    reader = csv.reader(lines)
+    while True:
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error:
+            yield []
+            continue
+        if fields:
+            yield fields
+
+
+@contextmanager
+def open_binary(path: Path) -> Iterator[IO[bytes]]:
+    """Open the CSV's bytes, those inside a zip included.
+
+    Raises
+    ------
+    SourceError
+        When the file is missing, a folder or unreadable, the zip is damaged, or it holds no training CSV.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
+                stream.seek(0)
+                yield stream
+                return
+        with zipfile.ZipFile(path) as archive, archive.open(member_of(archive, path)) as member:
+            yield member
+    except FileNotFoundError as error:
+        raise SourceError(f"The file {path} does not exist.", "Check the path given with --data.") from error
+    except IsADirectoryError as error:
+        raise SourceError(
+            f"{path} is a folder, not a file.", f"Name a CSV or zip file in it. {FORMAT}"
+        ) from error
+    except OSError as error:
+        raise SourceError(
+            f"The file {path} cannot be read ({error.strerror or error}).",
+            "Mend its permissions or its disk, or name another file.",
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        raise SourceError(
+            f"The zip {path} is damaged or incomplete ({error}).", "Delete it and download it again."
+        ) from error
+    except RuntimeError as error:
+        if "password" not in str(error):
+            raise
+        raise SourceError(f"The zip {path} is encrypted.", "Unpack it and name the CSV in it.") from error
+
+
+def member_of(archive: zipfile.ZipFile, path: Path) -> str:
+    """Name of the CSV to read in a zip: Sentiment140's training file, else the only CSV.
+
+    Raises
+    ------
+    SourceError
+        When there is none, or several and none is the training file.
+    """
+    names = [
+        name
+        for name in archive.namelist()
+        if name.lower().endswith(".csv") and not name.startswith("__MACOSX/")
+    ]
+    for name in names:
+        if Path(name).name == TRAINING_MEMBER:
+            return name
+    if len(names) == 1:
+        return names[0]
+    found = ", ".join(sorted(archive.namelist())[:5]) or "nothing"
+    raise SourceError(
+        f"The zip {path} does not hold {TRAINING_MEMBER} (it holds {found}).",
+        "Name the published trainingandtestdata.zip, or unpack the zip and name the CSV in it.",
+    )
