@@ -5,6 +5,7 @@ data (``inspection``), the published zip (``published``) and which source a trai
 Does not belong here: Spark (``spark.raw`` reads the same files in parallel).
 """
 
+from sentiment_assets.sources.sentiment140.inspection import SourceFile, inspect
 from sentiment_assets.sources.sentiment140.rows import LabelledRow, iter_rows
 
-__all__ = ["LabelledRow", "iter_rows"]
+__all__ = ["LabelledRow", "SourceFile", "inspect", "iter_rows"]

@@ -4,6 +4,7 @@ Belongs here: what a row is and what makes one unusable.
 Does not belong here: judging a whole file (``inspection``).
 """
 
+import codecs
 import csv
 import io
 import zipfile
@@ -22,7 +23,8 @@ TARGETS = {"0": NEGATIVE, "2": NEUTRAL, "4": POSITIVE}
 ENCODING = "ISO-8859-1"
 TRAINING_MEMBER = "training.1600000.processed.noemoticon.csv"
 FORMAT = "Expected: CSV without header, six columns (target, id, date, flag, user, text), target 0 or 4."
-_ZIP_MAGIC = b"PK\x03\x04"
+_CODECS = {"iso8859-1": "iso8859-1", "ascii": "iso8859-1", "utf-8": "utf-8-sig", "utf-8-sig": "utf-8-sig"}
+_ZIP_MAGICS = (b"PK\x03\x04", b"PK\x05\x06")
 
 WRONG_COLUMNS = "not six columns"
 UNKNOWN_LABEL = "unknown label"
@@ -56,14 +58,33 @@ def iter_rows(path: Path, encoding: str = ENCODING) -> Iterator[LabelledRow]:
     Raises
     ------
     SourceError
-        When the file cannot be opened, or a zip is damaged or holds no training CSV.
+        When the file cannot be opened, a zip is damaged or holds no training CSV, or the encoding is
+        not supported.
     """
-    with open_binary(path) as stream:
-        text = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="")
+    codec = codec_name(encoding)
+    with open_binary(path) as (stream, _):
+        text = io.TextIOWrapper(stream, encoding=codec, errors="replace", newline="")
         for fields in parse(text):
             if problem(fields) is None:
                 target, *others = fields
                 yield LabelledRow(TARGETS[target.strip()], *others)
+
+
+def codec_name(encoding: str) -> str:
+    """Python's codec for a supported encoding: ``iso8859-1``, or ``utf-8-sig`` (with or without mark).
+
+    Raises
+    ------
+    SourceError
+        For any other encoding: Spark reads few, so the file has to be converted.
+    """
+    try:
+        return _CODECS[codecs.lookup(encoding).name]
+    except LookupError as error:
+        raise SourceError(
+            f"The encoding {encoding!r} is not supported.",
+            "Use ISO-8859-1 or UTF-8; convert other files: `iconv -f FROM -t UTF-8 FILE > utf8.csv`.",
+        ) from error
 
 
 def problem(fields: list[str]) -> str | None:
@@ -95,8 +116,8 @@ def parse(lines: Iterator[str] | IO[str]) -> Iterator[list[str]]:
 
 
 @contextmanager
-def open_binary(path: Path) -> Iterator[IO[bytes]]:
-    """Open the CSV's bytes, those inside a zip included.
+def open_binary(path: Path) -> Iterator[tuple[IO[bytes], int]]:
+    """Open the CSV's bytes, those inside a zip included; also gives their number.
 
     Raises
     ------
@@ -105,18 +126,18 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
     """
     try:
         with path.open("rb") as stream:
-            if stream.read(len(_ZIP_MAGIC)) != _ZIP_MAGIC:
+            if stream.read(4) not in _ZIP_MAGICS:
                 stream.seek(0)
-                yield stream
+                yield stream, path.stat().st_size
                 return
-        with zipfile.ZipFile(path) as archive, archive.open(member_of(archive, path)) as member:
-            yield member
+        with zipfile.ZipFile(path) as archive:
+            member = training_member(archive, path)
+            with archive.open(member) as content:
+                yield content, member.file_size
     except FileNotFoundError as error:
         raise SourceError(f"The file {path} does not exist.", "Check the path given with --data.") from error
     except IsADirectoryError as error:
-        raise SourceError(
-            f"{path} is a folder, not a file.", f"Name a CSV or zip file in it. {FORMAT}"
-        ) from error
+        raise SourceError(f"{path} is a folder, not a file.", "Name a CSV or zip file in it.") from error
     except OSError as error:
         raise SourceError(
             f"The file {path} cannot be read ({error.strerror or error}).",
@@ -132,24 +153,24 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
         raise SourceError(f"The zip {path} is encrypted.", "Unpack it and name the CSV in it.") from error
 
 
-def member_of(archive: zipfile.ZipFile, path: Path) -> str:
-    """Name of the CSV to read in a zip: Sentiment140's training file, else the only CSV.
+def training_member(archive: zipfile.ZipFile, path: Path) -> zipfile.ZipInfo:
+    """The CSV to read in a zip: Sentiment140's training file, else the only CSV.
 
     Raises
     ------
     SourceError
         When there is none, or several and none is the training file.
     """
-    names = [
-        name
-        for name in archive.namelist()
-        if name.lower().endswith(".csv") and not name.startswith("__MACOSX/")
+    members = [
+        member
+        for member in archive.infolist()
+        if member.filename.lower().endswith(".csv") and not member.filename.startswith("__MACOSX/")
     ]
-    for name in names:
-        if Path(name).name == TRAINING_MEMBER:
-            return name
-    if len(names) == 1:
-        return names[0]
+    for member in members:
+        if Path(member.filename).name == TRAINING_MEMBER:
+            return member
+    if len(members) == 1:
+        return members[0]
     found = ", ".join(sorted(archive.namelist())[:5]) or "nothing"
     raise SourceError(
         f"The zip {path} does not hold {TRAINING_MEMBER} (it holds {found}).",
