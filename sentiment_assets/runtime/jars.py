@@ -159,7 +159,7 @@ def _run_ivy(
         *("-retrieve", f"{staging}/[conf]/[artifact]-[revision].[ext]"),
         *("-types", "jar", "bundle"),
     ]
-    report(f"Fetching {len(wanted)} jars ({configuration}) into {cache}")
+    report(f"Fetching {len(wanted)} jar{'s' * (len(wanted) != 1)} ({configuration}) into {cache}")
     tail: deque[str] = deque(maxlen=200)
     for _attempt in range(2):
         tail.clear()
@@ -173,10 +173,10 @@ def _run_ivy(
                 done = 0
                 for line in ivy.stdout:
                     tail.append(line.strip())
-                    if fetched := _FETCHED.search(line):
+                    fetched = _FETCHED.search(line)
+                    if fetched and (name := f"{fetched['artifact']}-{fetched['revision']}.jar") in wanted:
                         done += 1
-                        name = f"{fetched['artifact']}-{fetched['revision']}.jar"
-                        report(f"Fetched {name} ({done} of {len(_expected(configuration))})")
+                        report(f"Fetched {name} ({done} of {len(wanted)})")
             except BaseException:
                 ivy.kill()
                 raise
@@ -193,13 +193,17 @@ def _run_ivy(
 
 
 def _cause(lines: Iterable[str]) -> str:
-    """The line of Ivy's output that says why, without the address that it asked."""
-    for line in lines:
-        if (
-            re.search(r"exception|error|unresolved|not found|failed", line, re.IGNORECASE)
-            and "::::" not in line
-        ):
-            return re.sub(r"\s*(at )?(https?://|url=)\S*", "", line).strip(": ")[:200]
+    """Why Ivy failed, from its output: the server's answer before Ivy's conclusion from it."""
+    output = list(lines)
+    for pattern in (
+        r"\((java\.\S*Exception.*)\)",
+        r"(Host \S+ not found)",
+        r"(module not found: .*)",
+        r"(.*rror.*)",
+    ):
+        for line in output:
+            if found := re.search(pattern, line):
+                return found[1].strip()[:200]
     return "Ivy gave no reason"
 
 
