@@ -1,0 +1,191 @@
+"""The heartbeat of the stream: one small file that says who writes, since when, and how far it is.
+
+The lease loop writes it after the Spark JVM has answered a question about the query, so a fresh heartbeat
+proves that the query was alive, not only that some thread was. Readers need no JVM.
+Does not belong here: what to do about a silent stream (``supervisor``).
+"""
+
+import dataclasses
+import json
+import os
+import platform
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from sentiment_assets.settings import Settings
+
+_SAME_PROCESS_SECONDS = 1.0
+
+
+class Phase(StrEnum):
+    """What a stream is doing."""
+
+    STARTING = "starting"
+    WARMING_UP = "warming up"
+    RUNNING = "running"
+    DRAINING = "draining"
+    CARING = "caring for the tables"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The state of the stream when it last gave a sign of life.
+
+    Parameters
+    ----------
+    pid, create_time
+        The Python process and its start (seconds since the epoch), which together name it for good.
+    at
+        When it was written, in seconds since the epoch of the *reader's* clock (see :func:`read_heartbeat`).
+    phase, detail
+        What the stream does, and for a stopped one why.
+    run_id, lease
+        The Dagster run; both ``None`` for a stream in the foreground.
+    ready
+        Whether it consumes (false while it starts and warms up).
+    offsets
+        Next offset to score by partition.
+    rows, dead, positives, batches
+        Totals of this lease: predictions, dead letters seen, positive predictions, micro-batches with data.
+    rows_per_second, last_batch_seconds, visible_latency_seconds
+        Of the last batch with data; latency is its median row's age when it became visible.
+    alive
+        Whether the process exists, set by :func:`read_heartbeat`; ``None`` when that cannot be told from here.
+    """
+
+    pid: int
+    create_time: float
+    at: float
+    phase: Phase
+    detail: str = ""
+    run_id: str | None = None
+    lease: int | None = None
+    model_version: str | None = None
+    started_at: float = 0.0
+    ready: bool = False
+    batches: int = 0
+    rows: int = 0
+    dead: int = 0
+    positives: int = 0
+    lag: int | None = None
+    offsets: dict[str, int] = field(default_factory=dict)
+    rows_per_second: float | None = None
+    last_batch_seconds: float | None = None
+    visible_latency_seconds: float | None = None
+    jvm_pid: int | None = None
+    host: str = ""
+    monotonic: float = 0.0
+    alive: bool | None = None
+
+    @property
+    def state(self) -> str:
+        """Phase and detail as one text: ``running``, ``stopped: lease time is over``."""
+        return f"{self.phase}: {self.detail}" if self.detail else str(self.phase)
+
+    @property
+    def running(self) -> bool:
+        """Whether a process stands behind it: not stopped, and not known to be gone."""
+        return self.phase is not Phase.STOPPED and self.alive is not False
+
+
+def _path(settings: Settings) -> Path:
+    return settings.run / "stream-heartbeat.json"
+
+
+def of_this_process(phase: Phase, **figures: Any) -> Heartbeat:
+    """A heartbeat of the calling process, taken now; ``figures`` are further fields of :class:`Heartbeat`."""
+    me = psutil.Process()
+    return Heartbeat(
+        pid=me.pid,
+        create_time=me.create_time(),
+        at=time.time(),
+        phase=phase,
+        host=platform.node(),
+        monotonic=time.monotonic(),
+        **figures,
+    )
+
+
+def write_heartbeat(settings: Settings, heartbeat: Heartbeat) -> None:
+    """Replace the heartbeat file in one step; a reader sees the old one or the new one, never a part.
+
+    Raises
+    ------
+    OSError
+        When the disk is full or the folder is gone.
+    """
+    target = _path(settings)
+    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+    content = dataclasses.asdict(heartbeat)
+    del content["alive"]
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.replace(target)
+
+
+def read_heartbeat(settings: Settings) -> Heartbeat | None:
+    """The last heartbeat, or ``None`` when there is none that can be read.
+
+    Its ``at`` is expressed in the reader's clock: ages come from the monotonic clock, which all processes of
+    a machine share, so that a wall clock set forward or back makes no living stream look dead. A monotonic
+    time in the future belongs to an earlier boot; then the wall clock counts.
+    """
+    try:
+        content = json.loads(_path(settings).read_text(encoding="utf-8"))
+        content["phase"] = Phase(content["phase"])
+        known = {f.name for f in dataclasses.fields(Heartbeat)}
+        heartbeat = Heartbeat(**{name: value for name, value in content.items() if name in known})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+    if heartbeat.host != platform.node():
+        return heartbeat
+    age = time.monotonic() - heartbeat.monotonic
+    at = time.time() - age if age >= 0 else heartbeat.at
+    return dataclasses.replace(heartbeat, at=at, alive=_alive(heartbeat.pid, heartbeat.create_time))
+
+
+def request_stop(settings: Settings, reason: str) -> None:
+    """Ask the stream that runs now to end at its next batch boundary, with ``reason`` as what it reports."""
+    _stop_file(settings).write_text(reason, encoding="utf-8")
+
+
+def stop_requested(settings: Settings, since: float) -> str | None:
+    """The reason of a stop asked for at or after ``since`` (seconds since the epoch), else ``None``."""
+    file = _stop_file(settings)
+    try:
+        if file.stat().st_mtime < since:
+            return None
+        return file.read_text(encoding="utf-8") or "asked to stop"
+    except FileNotFoundError:
+        return None
+
+
+def forget_stop(settings: Settings) -> None:
+    """Remove a stop request, because it has been followed."""
+    _stop_file(settings).unlink(missing_ok=True)
+
+
+def _stop_file(settings: Settings) -> Path:
+    return settings.run / "stream.stop"
+
+
+def _alive(pid: int, create_time: float) -> bool | None:
+    """Whether the process exists; ``None`` when one with that pid does but claims another start.
+
+    Linux derives a process's start from the wall clock, so after a clock change a process claims another one.
+    """
+    try:
+        process = psutil.Process(pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        same = abs(process.create_time() - create_time) < _SAME_PROCESS_SECONDS
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return None
+    return True if same else None

@@ -1,0 +1,344 @@
+"""What the supervisor of the stream does next: one pure decision from what is known.
+
+The truth is in the run records and their tags, in the heartbeat, in the model store and in the topic; nothing is
+remembered between two decisions, so a restarted supervisor decides the same.
+Does not belong here: reading those facts or carrying out the decision (``defs``).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from itertools import takewhile
+from typing import Self
+
+from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.heartbeat import Heartbeat, Phase
+
+
+class RunStatus(StrEnum):
+    """Status of a run, spelt as Dagster spells it."""
+
+    QUEUED = "QUEUED"
+    NOT_STARTED = "NOT_STARTED"
+    MANAGED = "MANAGED"
+    STARTING = "STARTING"
+    STARTED = "STARTED"
+    CANCELING = "CANCELING"
+    SUCCESS = "SUCCESS"
+    FAILURE = "FAILURE"
+    CANCELED = "CANCELED"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run will not change any more."""
+        return self in (RunStatus.SUCCESS, RunStatus.FAILURE, RunStatus.CANCELED)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run of the stream; times in seconds since the epoch.
+
+    Parameters
+    ----------
+    lease, attempt
+        From the run's tags; ``None`` for a run that a person started.
+    model_version
+        The model it scores with, where the run has told.
+    progressed
+        Whether it committed at least one batch: a failure after that begins a new row of failures.
+    """
+
+    run_id: str
+    status: RunStatus
+    created_at: float
+    started_at: float | None = None
+    ended_at: float | None = None
+    lease: int | None = None
+    attempt: int | None = None
+    model_version: str | None = None
+    progressed: bool = False
+
+    @property
+    def name(self) -> str:
+        """How messages name the run: its id as the UI shortens it, and its status."""
+        return f"Run {self.run_id[:8]} ({self.status})"
+
+    @property
+    def last_change(self) -> float:
+        """When it ended, or else started, or else was created."""
+        return self.ended_at or self.started_at or self.created_at
+
+
+@dataclass(frozen=True)
+class SupervisorPolicy:
+    """How patient the supervisor is; all times in seconds.
+
+    Parameters
+    ----------
+    heartbeat_timeout
+        A stream whose heartbeat is older is taken for dead.
+    startup_timeout
+        A run may take so long from its start to its first heartbeat (Spark's JVM, a busy machine).
+    backoff_base, backoff_factor, backoff_max
+        Wait after the n-th failure in a row: ``base * factor ** (n - 1)``, at most ``max``.
+    failures_to_open
+        After so many failures in a row nothing is launched any more.
+    sensor_started_at
+        When a person last switched the sensor on. Failures and cancellations before that are forgiven.
+    """
+
+    heartbeat_timeout: float = 90.0
+    startup_timeout: float = 180.0
+    backoff_base: float = 2.0
+    backoff_factor: float = 4.0
+    backoff_max: float = 300.0
+    failures_to_open: int = 5
+    sensor_started_at: float | None = None
+
+    @classmethod
+    def from_settings(cls, settings: Settings, sensor_started_at: float | None) -> Self:
+        """The policy of an installation."""
+        return cls(heartbeat_timeout=settings.heartbeat_timeout_seconds, sensor_started_at=sensor_started_at)
+
+    def backoff(self, failures: int) -> float:
+        """Seconds to wait after ``failures`` failures in a row."""
+        return float(min(self.backoff_max, self.backoff_base * self.backoff_factor ** (failures - 1)))
+
+    def forgives(self, ended_at: float) -> bool:
+        """Whether the sensor was switched on after ``ended_at``."""
+        return self.sensor_started_at is not None and self.sensor_started_at > ended_at
+
+
+class Situation(StrEnum):
+    """Why nothing is launched, as a word that the UI and metrics can count."""
+
+    RUNNING = "running"
+    STARTING = "starting"
+    ENDING = "ending"
+    FOREGROUND = "foreground"
+    CANCELED = "canceled"
+    CIRCUIT_OPEN = "circuit open"
+    NO_MODEL = "no model"
+    NO_BROKER = "no broker"
+    IDLE = "idle"
+    BACKOFF = "backoff"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Start a run with these tags; ``run_key`` is unique for ever, so two supervisors launch it once."""
+
+    reason: str
+    lease: int
+    attempt: int
+
+    @property
+    def run_key(self) -> str:
+        """Dagster never launches a run key twice, failed runs included."""
+        return f"stream-lease-{self.lease}-attempt-{self.attempt}"
+
+
+@dataclass(frozen=True)
+class Skip:
+    """Do nothing, for a reason that a person can read."""
+
+    reason: str
+    situation: Situation
+
+
+@dataclass(frozen=True)
+class Reap:
+    """Declare a run dead.
+
+    Parameters
+    ----------
+    canceled
+        Record it as cancelled, not as failed: a person had asked for its end.
+    heartbeat
+        Of the run's silent process, which has to be ended before another one may write; ``None``: no process.
+    """
+
+    run_id: str
+    reason: str
+    canceled: bool = False
+    heartbeat: Heartbeat | None = None
+
+
+Decision = Launch | Skip | Reap
+
+
+def decide(
+    now: float,
+    runs: Sequence[RunRecord],
+    heartbeat: Heartbeat | None,
+    model: str | None,
+    lag: int | None,
+    policy: SupervisorPolicy,
+) -> Decision:
+    """Decide what to do about the stream.
+
+    Parameters
+    ----------
+    now
+        Seconds since the epoch.
+    runs
+        The latest runs of the stream, newest first; enough of them to count ``failures_to_open`` failures.
+    heartbeat
+        Of whichever stream wrote last.
+    model
+        Version of the chosen model, ``None`` when none is chosen.
+    lag
+        Messages not yet scored, over all partitions; ``None`` when the broker does not answer.
+    policy
+        How patient to be.
+
+    Returns
+    -------
+    Launch, Skip or Reap
+        Each with its reason.
+    """
+    for run in reversed(runs):
+        if not run.status.is_finished:
+            verdict = _judge_active(now, run, heartbeat, model, policy)
+            if verdict is not None:
+                return verdict
+    if heartbeat is not None and _is_fresh(now, heartbeat, policy):
+        return Skip(_describe_writer(heartbeat), Situation.FOREGROUND)
+    return _consider_launch(now, runs, model, lag, policy)
+
+
+def _judge_active(
+    now: float, run: RunRecord, heartbeat: Heartbeat | None, model: str | None, policy: SupervisorPolicy
+) -> Skip | Reap | None:
+    """What a run that is not finished calls for."""
+    if run.status is RunStatus.QUEUED:
+        return Skip(f"{run.name} waits for the run queue.", Situation.STARTING)
+    own = heartbeat if heartbeat is not None and heartbeat.run_id == run.run_id else None
+    canceling = run.status is RunStatus.CANCELING
+    if own is None:
+        begun = run.started_at or run.created_at
+        waited = now - begun
+        # A start in the future means that the clock was set back: its age is unknown, and a living run
+        # would have a heartbeat within seconds.
+        if -policy.startup_timeout <= waited <= policy.startup_timeout:
+            return Skip(
+                f"{run.name} has {max(0.0, waited):.0f} s of {policy.startup_timeout:.0f} s "
+                "to give its first heartbeat.",
+                Situation.ENDING if canceling else Situation.STARTING,
+            )
+        other = f"; the last heartbeat is of {_owner(heartbeat)}" if heartbeat else ""
+        return Reap(run.run_id, f"{run.name} never gave a heartbeat{other}.", canceled=canceling)
+    age = now - own.at
+    if own.phase is Phase.STOPPED:
+        if abs(age) <= policy.heartbeat_timeout:
+            return Skip(f"{run.name} is ending ({own.state}).", Situation.ENDING)
+        return Reap(
+            run.run_id, f"{run.name} reported its end {age:.0f} s ago but never finished.", canceling, own
+        )
+    if own.alive is False:
+        return Reap(run.run_id, f"{run.name}: its process {own.pid} is gone.", canceled=canceling)
+    if not _is_fresh(now, own, policy):
+        return Reap(
+            run.run_id,
+            f"{run.name} gave its last heartbeat {age:.0f} s ago (limit {policy.heartbeat_timeout:.0f} s).",
+            canceling,
+            own,
+        )
+    if canceling:
+        return Skip(f"{run.name} is being cancelled.", Situation.ENDING)
+    if model is not None and own.model_version is not None and own.model_version != model:
+        return Skip(
+            f"{run.name} scores with model {own.model_version}; {model} is chosen now: "
+            "the lease ends by itself at a batch boundary.",
+            Situation.RUNNING,
+        )
+    return Skip(f"{run.name} is healthy: {own.state}, lag {_number(own.lag)}.", Situation.RUNNING)
+
+
+def _consider_launch(
+    now: float, runs: Sequence[RunRecord], model: str | None, lag: int | None, policy: SupervisorPolicy
+) -> Launch | Skip:
+    """Nothing runs: say why it stays so, or launch."""
+    last = runs[0] if runs else None
+    if last is not None and last.status is RunStatus.CANCELED and not policy.forgives(last.last_change):
+        return Skip(
+            f"{last.name} was cancelled by a person: the stream stays down until this sensor is switched "
+            "off and on again.",
+            Situation.CANCELED,
+        )
+    failures = _failures_in_a_row(runs, policy)
+    if last is not None and failures >= policy.failures_to_open:
+        return Skip(
+            f"The circuit is open: {failures} runs failed in a row, the last was {last.name}. "
+            "Mend the cause that its page shows, then switch this sensor off and on again.",
+            Situation.CIRCUIT_OPEN,
+        )
+    if model is None:
+        return Skip("No model is chosen: materialize chosen_model first.", Situation.NO_MODEL)
+    if lag is None:
+        return Skip(
+            "The Kafka broker does not answer: see `sentiment-assets kafka status`.", Situation.NO_BROKER
+        )
+    if lag <= 0:
+        return Skip("Nothing to do: every message is scored.", Situation.IDLE)
+    lease = max((run.lease or 0 for run in runs), default=0) + 1
+    if last is not None and failures:
+        since = now - last.last_change
+        wait = policy.backoff(failures)
+        # A failure in the future means that the clock was set back: waiting for it could take for ever.
+        if 0 <= since < wait:
+            return Skip(
+                f"{last.name} failed; attempt {failures + 1} in {wait - since:.0f} s.", Situation.BACKOFF
+            )
+        return Launch(
+            f"{last.name} failed; attempt {failures + 1}, {lag:,} messages wait.", lease, failures + 1
+        )
+    if last is None:
+        return Launch(f"First lease: {lag:,} messages wait.", lease, 1)
+    return Launch(f"{last.name} is over; {lag:,} messages wait.", lease, 1)
+
+
+def _failures_in_a_row(runs: Sequence[RunRecord], policy: SupervisorPolicy) -> int:
+    """Failures since the last success, cancellation, or switching on of the sensor.
+
+    A run that failed after it had made progress counts as the first of its row: ten crashes of a
+    stream that recovers each time are not a stream that cannot start.
+    """
+    failed = takewhile(
+        lambda run: run.status is RunStatus.FAILURE and not policy.forgives(run.last_change), runs
+    )
+    count = 0
+    for run in failed:
+        count += 1
+        if run.progressed:
+            break
+    return count
+
+
+def _is_fresh(now: float, heartbeat: Heartbeat, policy: SupervisorPolicy) -> bool:
+    """Whether a stream stands behind the heartbeat and is not silent.
+
+    A heartbeat far in the future proves nothing by its age (a clock was set back), so then the process must exist.
+    """
+    if not heartbeat.running:
+        return False
+    age = now - heartbeat.at
+    if age < -policy.heartbeat_timeout:
+        return heartbeat.alive is True
+    return age <= policy.heartbeat_timeout
+
+
+def _owner(heartbeat: Heartbeat) -> str:
+    if heartbeat.run_id is None:
+        return f"a stream in the foreground (process {heartbeat.pid})"
+    return f"run {heartbeat.run_id[:8]} (process {heartbeat.pid})"
+
+
+def _describe_writer(heartbeat: Heartbeat) -> str:
+    if heartbeat.run_id is None:
+        return f"A stream runs in the foreground (process {heartbeat.pid}, {heartbeat.state})."
+    return f"Run {heartbeat.run_id[:8]} is over, but its process {heartbeat.pid} still writes ({heartbeat.state})."
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
