@@ -6,7 +6,6 @@ Belongs here: judging a whole file. Does not belong here: what one row is (``row
 import codecs
 import hashlib
 import io
-import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from sentiment_assets.failures import SourceError
-from sentiment_assets.sources.progress import OnProgress, silent
+from sentiment_assets.sources.progress import ByteProgress, OnProgress, silent
 from sentiment_assets.sources.sentiment140 import rows
 
 MALFORMED_SHARE = 0.05
@@ -31,7 +30,6 @@ _LOST_CHARACTER = "\N{REPLACEMENT CHARACTER}".encode().decode("latin-1")
 _NUL_SHARE = 0.01
 
 _BLOCK = 1 << 20
-_SECONDS_BETWEEN_REPORTS = 0.2
 _MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -90,7 +88,7 @@ def inspect(
     both_labels
         Whether a file of one label only is an error (it is for training and evaluation, not for a replay).
     on_progress
-        Called with bytes read.
+        Called every two seconds with a line of text.
 
     Raises
     ------
@@ -135,9 +133,7 @@ class _Watched(io.RawIOBase):
         self._stream = stream
         self._path = path
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
-        self._total = total
-        self._on_progress = on_progress
-        self._reported = 0.0
+        self._progress = ByteProgress(f"checking {path.name}", total, on_progress)
 
     def readable(self) -> bool:
         return True
@@ -152,9 +148,7 @@ class _Watched(io.RawIOBase):
         self.sha256.update(block)
         self.size += len(block)
         self.last_byte = block[-1:] or self.last_byte
-        if time.monotonic() - self._reported > _SECONDS_BETWEEN_REPORTS or not block:
-            self._reported = time.monotonic()
-            self._on_progress(f"checking {self._path.name}", self.size, self._total)
+        self._progress.at(self.size)
         buffer[: len(block)] = block
         return len(block)
 
