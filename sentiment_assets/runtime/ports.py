@@ -1,0 +1,72 @@
+"""TCP ports of this machine: which are free, who has the others.
+
+Belongs here: questions about ports. Does not belong here: which service wants which port.
+"""
+
+import errno
+import socket
+
+import psutil
+
+from sentiment_assets.failures import SetupError
+
+LOOPBACK = "127.0.0.1"
+
+
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Whether a server can listen on ``host:port`` now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As servers do: a port whose last connections are in TIME_WAIT is free.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+    return True
+
+
+def free_port(*preferred: int, host: str = LOOPBACK) -> int:
+    """The first of the preferred ports that is free, else one that the system chooses."""
+    for port in preferred:
+        if is_free(port, host):
+            return port
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def require_free(port: int, what: str, next_step: str, host: str = LOOPBACK) -> None:
+    """Refuse a port that is taken.
+
+    Parameters
+    ----------
+    what
+        Who wants it: "the Dagster UI".
+    next_step
+        How to choose another: "Choose another with --port."
+
+    Raises
+    ------
+    SetupError
+        Names the port, and the process that has it where the system tells.
+    """
+    if is_free(port, host):
+        return
+    owner = port_owner(port)
+    by = f" by {owner}" if owner else ""
+    raise SetupError(f"Port {port} for {what} is in use{by}.", next_step)
+
+
+def port_owner(port: int) -> str | None:
+    """``name (pid N)`` of the process that listens on a port; None where the system does not tell."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            listens = connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,)
+            if listens and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass  # macOS shows other people's sockets to root only
+    return None

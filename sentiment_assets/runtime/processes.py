@@ -1,0 +1,300 @@
+"""Child processes that outlive surprises: started in a session of their own, recorded, ended completely.
+
+Belongs here: how a process is started, recognised again by a later process, and ended with all it started.
+Does not belong here: what is started (``kafka.broker``, ``cli``).
+
+A process is recognised by pid *and* time of creation, since pids are used again. What it started in turn is
+recognised by a token in the environment that children inherit: Dagster's run workers survive their parent in
+sessions of their own, so neither the process tree nor the session leads to them after a crash.
+"""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+import psutil
+
+from sentiment_assets.failures import SetupError
+from sentiment_assets.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_TOKEN_VARIABLE = "SENTIMENT_PROCESS_TOKEN"  # noqa: S105  (a name, not a secret)
+# psutil derives the time from the boot time, which moves a little when the clock is set.
+_CREATE_TIME_TOLERANCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Record:
+    """What ``run/<name>.json`` says of a process.
+
+    Attributes
+    ----------
+    create_time
+        Seconds since the epoch.
+    log
+        File that takes its output.
+    token
+        Value of the environment variable that all its descendants carry.
+    facts
+        What the owner wants to find again, such as an address.
+    """
+
+    pid: int
+    create_time: float
+    command: list[str]
+    log: str
+    token: str
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def read_record(settings: Settings, name: str) -> Record | None:
+    """The record of a process, alive or not; None if there is none or it is damaged."""
+    try:
+        return Record(**json.loads(_record_path(settings, name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def recorded_process(record: Record | None) -> psutil.Process | None:
+    """The very process that a record names; None if it has ended, even if its pid is in use again."""
+    if record is None:
+        return None
+    try:
+        process = psutil.Process(record.pid)
+        same = abs(process.create_time() - record.create_time) < _CREATE_TIME_TOLERANCE_SECONDS
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+class ManagedProcess:
+    """A child process with a log and a record, in a session of its own (a Ctrl-C does not reach it).
+
+    Use :meth:`start`, or :meth:`recorded` for one that an earlier process started.
+    """
+
+    def __init__(self, name: str, settings: Settings, record: Record, process: psutil.Process) -> None:
+        self.name = name
+        self.log = Path(record.log)
+        self._settings = settings
+        self._record = record
+        self._process = process
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def start(
+        cls,
+        name: str,
+        command: Sequence[str],
+        *,
+        settings: Settings,
+        env: Mapping[str, str] | None = None,
+        log: Path | None = None,
+        cwd: Path | None = None,
+        facts: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Start a process and record it in ``run/<name>.json``.
+
+        Parameters
+        ----------
+        env
+            Its whole environment; that of this process by default.
+        log
+            File that takes stdout and stderr, appended; ``logs/<name>.log`` by default.
+        facts
+            Kept in the record.
+
+        Raises
+        ------
+        SetupError
+            When the program cannot be started, or the home cannot be written.
+        """
+        token = uuid.uuid4().hex
+        target = log or settings.logs / f"{name}.log"
+        try:
+            with target.open("ab") as output:
+                child = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    cwd=cwd,
+                    env={**(os.environ if env is None else env), _TOKEN_VARIABLE: token},
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise SetupError(
+                f"{name} could not be started ({error.strerror}: {error.filename}).",
+                "Run `sentiment-assets doctor`.",
+            ) from error
+        try:
+            process = psutil.Process(child.pid)
+            record = Record(
+                child.pid, process.create_time(), list(command), str(target), token, dict(facts or {})
+            )
+            managed = cls(name, settings, record, process)
+            managed._child = child
+            managed._write_record()
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
+        return managed
+
+    @classmethod
+    def recorded(cls, name: str, settings: Settings) -> Self | None:
+        """The running process that ``run/<name>.json`` names, whoever started it; else None."""
+        record = read_record(settings, name)
+        process = recorded_process(record)
+        if record is None or process is None:
+            return None
+        return cls(name, settings, record, process)
+
+    @property
+    def pid(self) -> int:
+        return self._record.pid
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """What the record keeps beside the pid."""
+        return self._record.facts
+
+    @property
+    def alive(self) -> bool:
+        if self._child is not None:
+            return self._child.poll() is None
+        return recorded_process(self._record) is not None
+
+    @property
+    def returncode(self) -> int | None:
+        """Exit status of an ended child; None while it runs, or when an earlier process started it."""
+        return None if self._child is None else self._child.poll()
+
+    def note(self, **facts: str) -> None:
+        """Add to the facts in the record."""
+        self._record.facts.update(facts)
+        self._write_record()
+
+    def stop(self, grace_seconds: float = 10.0) -> None:
+        """Ask the process to end; after the grace, end it and all its descendants. No-op when it has ended.
+
+        Descendants that outlive a process that ended in time are given the rest of the grace.
+        """
+        deadline = time.monotonic() + grace_seconds
+        family = self._family()
+        if self.alive:
+            try:
+                self._process.send_signal(signal.SIGTERM)
+                self._process.wait(timeout=grace_seconds)
+            except psutil.TimeoutExpired:
+                logger.warning("%s (pid %s) did not end within %s s.", self.name, self.pid, grace_seconds)
+            except psutil.NoSuchProcess:
+                pass
+        family = _unique([*family, *self._family()])
+        _, left = psutil.wait_procs(family, timeout=max(0.0, deadline - time.monotonic()))
+        if self.alive:
+            left = [self._process, *left]
+        for process in left:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(left, timeout=5)
+        if self._child is not None:
+            self._child.wait(timeout=5)
+        _record_path(self._settings, self.name).unlink(missing_ok=True)
+
+    def _family(self) -> list[psutil.Process]:
+        """Descendants: by the process tree, and by the token where the tree is broken."""
+        family: list[psutil.Process] = []
+        if self.alive:
+            try:
+                family = self._process.children(recursive=True)
+            except psutil.NoSuchProcess:
+                family = []
+        return _unique([*family, *_processes_with_token(self._record)])
+
+    def _write_record(self) -> None:
+        path = _record_path(self._settings, self.name)
+        partial = path.with_suffix(f".{os.getpid()}")
+        try:
+            partial.write_text(json.dumps(asdict(self._record), indent=1), encoding="utf-8")
+            partial.replace(path)
+        except OSError as error:
+            raise SetupError(
+                f"The record {path} cannot be written ({error.strerror}).",
+                "Free some disk, or point SENTIMENT_HOME at a folder that can be written.",
+            ) from error
+
+
+def reap_recorded(settings: Settings, names: Iterable[str], grace_seconds: float = 5.0) -> list[str]:
+    """End what an earlier, crashed process left behind, and remove its records.
+
+    Only processes that match pid and time of creation of a record, or carry its token, are touched.
+
+    Returns
+    -------
+    list of str
+        Names of the records for which something was still running.
+    """
+    ended: list[str] = []
+    for name in names:
+        record = read_record(settings, name)
+        if record is None:
+            continue
+        managed = ManagedProcess.recorded(name, settings)
+        orphans = _processes_with_token(record)
+        if managed is not None:
+            managed.stop(grace_seconds)
+        else:
+            _end(orphans, grace_seconds)
+            _record_path(settings, name).unlink(missing_ok=True)
+        if managed is not None or orphans:
+            ended.append(name)
+    return ended
+
+
+def _end(processes: Sequence[psutil.Process], grace_seconds: float) -> None:
+    for process in processes:
+        try:
+            process.terminate()
+        except psutil.NoSuchProcess:
+            continue
+    _, left = psutil.wait_procs(processes, timeout=grace_seconds)
+    for process in left:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+    psutil.wait_procs(left, timeout=5)
+
+
+def _processes_with_token(record: Record) -> list[psutil.Process]:
+    """Processes that inherited the token, but for the recorded one itself and this one."""
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        if process.pid in (record.pid, os.getpid()):
+            continue
+        try:
+            if process.environ().get(_TOKEN_VARIABLE) == record.token:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue  # ended meanwhile, or not ours to look at
+    return found
+
+
+def _unique(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    return list({process.pid: process for process in processes}.values())
+
+
+def _record_path(settings: Settings, name: str) -> Path:
+    return settings.run / f"{name}.json"
