@@ -56,7 +56,7 @@ class Heartbeat:
     rows_per_second, last_batch_seconds, visible_latency_seconds
         Of the last batch with data; latency is its median row's age when it became visible.
     alive
-        Whether the process exists, set by :func:`read_heartbeat`; ``None`` when that cannot be told from here.
+        Whether the process exists, set by :func:`read_heartbeat`; ``None``: it cannot be told from here.
     """
 
     pid: int

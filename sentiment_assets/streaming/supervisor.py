@@ -1,7 +1,7 @@
 """What the supervisor of the stream does next: one pure decision from what is known.
 
-The truth is in the run records and their tags, in the heartbeat, in the model store and in the topic; nothing is
-remembered between two decisions, so a restarted supervisor decides the same.
+The truth is in the run records and their tags, in the heartbeat, in the model store and in the topic; nothing
+is remembered between two decisions, so a restarted supervisor decides the same.
 Does not belong here: reading those facts or carrying out the decision (``defs``).
 """
 
@@ -318,7 +318,7 @@ def _failures_in_a_row(runs: Sequence[RunRecord], policy: SupervisorPolicy) -> i
 def _is_fresh(now: float, heartbeat: Heartbeat, policy: SupervisorPolicy) -> bool:
     """Whether a stream stands behind the heartbeat and is not silent.
 
-    A heartbeat far in the future proves nothing by its age (a clock was set back), so then the process must exist.
+    A heartbeat far in the future proves nothing by its age (a clock was set back): its process must exist.
     """
     if not heartbeat.running:
         return False
@@ -337,7 +337,7 @@ def _owner(heartbeat: Heartbeat) -> str:
 def _describe_writer(heartbeat: Heartbeat) -> str:
     if heartbeat.run_id is None:
         return f"A stream runs in the foreground (process {heartbeat.pid}, {heartbeat.state})."
-    return f"Run {heartbeat.run_id[:8]} is over, but its process {heartbeat.pid} still writes ({heartbeat.state})."
+    return f"Run {heartbeat.run_id[:8]} is over, but process {heartbeat.pid} writes ({heartbeat.state})."
 
 
 def _number(value: int | None) -> str:
