@@ -4,7 +4,7 @@ Belongs here: its configuration, start, stop and state.
 Does not belong here: what clients ask of it (``client``), where the jars come from (``runtime.jars``).
 
 The broker outlives the process that started it: ``kafka start`` and ``kafka stop`` are two commands, and a
-crash of everything else loses no message. Its data survive a SIGKILL: Kafka recovers its log at the next start.
+crash of everything else loses no message. Its data survive a SIGKILL: Kafka recovers them at the next start.
 """
 
 import base64

@@ -14,17 +14,27 @@ LOOPBACK = "127.0.0.1"
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
-    """Whether a server can listen on ``host:port`` now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: a port whose last connections are in TIME_WAIT is free.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
+    """Whether a server can listen on ``host:port`` now.
+
+    Raises
+    ------
+    SetupError
+        When ``host`` is no address of this machine.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            # As servers do: a port whose last connections are in TIME_WAIT is free.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
             probe.listen(1)
-        except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                return False
-            raise
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            return False
+        raise SetupError(
+            f"No server can listen on {host} ({error.strerror}).",
+            "Use an address of this machine: 127.0.0.1.",
+        ) from error
     return True
 
 
@@ -34,19 +44,17 @@ def free_port(*preferred: int, host: str = LOOPBACK) -> int:
         if is_free(port, host):
             return port
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 
-def require_free(port: int, what: str, next_step: str, host: str = LOOPBACK) -> None:
+def require_free_port(port: int, *, option: str, host: str = LOOPBACK) -> None:
     """Refuse a port that is taken.
 
     Parameters
     ----------
-    what
-        Who wants it: "the Dagster UI".
-    next_step
-        How to choose another: "Choose another with --port."
+    option
+        How to choose another: ``"--port"``.
 
     Raises
     ------
@@ -57,7 +65,7 @@ def require_free(port: int, what: str, next_step: str, host: str = LOOPBACK) -> 
         return
     owner = port_owner(port)
     by = f" by {owner}" if owner else ""
-    raise SetupError(f"Port {port} for {what} is in use{by}.", next_step)
+    raise SetupError(f"Port {port} is in use{by}.", f"Stop what uses it, or choose another with {option}.")
 
 
 def port_owner(port: int) -> str | None:
