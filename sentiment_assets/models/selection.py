@@ -1,0 +1,146 @@
+"""Which candidate deserves to be the chosen model: ranking and promotion as pure functions.
+
+Belongs here: the policy.
+Does not belong here: measuring (``spark.evaluation``) or moving the pointer (``store``).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sentiment_assets.models.manifest import Manifest
+
+ACCURACY = "selection_accuracy"
+_TIE_BREAKERS = ("selection_macro_f1", "selection_auc")
+
+# The simpler and faster to score first, for candidates that are equally good.
+_SIMPLEST_FIRST = (
+    "naive_bayes",
+    "logistic_regression",
+    "linear_svm",
+    "decision_tree",
+    "random_forest",
+)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A candidate that may not be promoted, and why."""
+
+    version: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What happens to the pointer.
+
+    Parameters
+    ----------
+    action
+        ``promote`` the version, ``keep`` the current model, or ``refuse`` because no candidate is sound.
+    version
+        The version that is chosen afterwards; ``None`` when there is none.
+    reason
+        One sentence.
+    refused
+        Candidates that were not considered.
+    """
+
+    action: Literal["promote", "keep", "refuse"]
+    version: str | None
+    reason: str
+    refused: tuple[Refusal, ...] = ()
+
+
+def rank(manifests: Iterable[Manifest]) -> list[Manifest]:
+    """Candidates from best to worst by accuracy on the selection half.
+
+    Ties are broken by macro-F1, area under the curve, the simpler algorithm, the name and the version: the
+    result does not depend on the order given. A candidate without figures comes last.
+    """
+    return sorted(manifests, key=_rank_key)
+
+
+def decide_promotion(
+    ranked: Sequence[Manifest],
+    current: Manifest | None,
+    *,
+    minimum_gain: float,
+    leakage_ceiling: float,
+    force: bool = False,
+) -> Decision:
+    """Decide whether the best sound candidate replaces the current model.
+
+    Parameters
+    ----------
+    ranked
+        Candidates, the best first (:func:`rank`).
+    current
+        The chosen model, with metrics measured on the same rows as the candidates'; ``None``: none yet.
+    minimum_gain
+        Accuracy that a candidate must add.
+    leakage_ceiling
+        Accuracy above which a candidate is refused: the labels are too noisy for it (best published: 0.871).
+    force
+        Promote the best sound candidate whatever the current model is.
+    """
+    refused = tuple(_refusals(ranked, leakage_ceiling))
+    unsound = {refusal.version for refusal in refused}
+    sound = [manifest for manifest in ranked if manifest.version not in unsound]
+    current_version = current.version if current else None
+    if not sound:
+        why = refused[0].reason if refused else "There is no candidate."
+        return Decision("refuse", current_version, why, refused)
+    best = sound[0]
+
+    def promote(reason: str) -> Decision:
+        return Decision("promote", best.version, reason, refused)
+
+    def keep(reason: str) -> Decision:
+        return Decision("keep", current_version, reason, refused)
+
+    accuracy = float(best.metrics[ACCURACY])
+    if current is None:
+        return promote(f"{best.name} is the best candidate ({accuracy:.4f}) and no model was chosen yet.")
+    if best.version == current.version:
+        return keep(f"{best.name} is the chosen model already.")
+    if force:
+        return promote(f"{best.name} ({accuracy:.4f}) was promoted on request.")
+    if current.source.generated and not best.source.generated:
+        return promote(f"{best.name} has learned from real tweets, the current model from generated ones.")
+    if best.source.generated and not current.source.generated:
+        return keep("The current model has learned from real tweets, the candidates from generated ones.")
+    if current.metrics.get(ACCURACY) is None:
+        return promote(f"{best.name} ({accuracy:.4f}); the current model has no figure on these tweets.")
+    before = float(current.metrics[ACCURACY])
+    gain = round(accuracy - before, 12)
+    figures = f"{best.name} has {accuracy:.4f}, the current model {before:.4f} on the same tweets"
+    if gain < minimum_gain:
+        return keep(f"{figures}: the gain of {gain:+.4f} is below {minimum_gain:.4f}.")
+    return promote(f"{figures}: a gain of {gain:+.4f}.")
+
+
+def _rank_key(manifest: Manifest) -> tuple[float | int | str, ...]:
+    figures = [manifest.metrics.get(name) for name in (ACCURACY, *_TIE_BREAKERS)]
+    simplicity = (
+        _SIMPLEST_FIRST.index(manifest.algorithm)
+        if manifest.algorithm in _SIMPLEST_FIRST
+        else len(_SIMPLEST_FIRST)
+    )
+    # A missing figure is worse than any: they all lie between 0 and 1.
+    descending = [-(float(figure) if figure is not None else -1.0) for figure in figures]
+    return (*descending, simplicity, manifest.name, manifest.version)
+
+
+def _refusals(ranked: Iterable[Manifest], leakage_ceiling: float) -> Iterable[Refusal]:
+    for manifest in ranked:
+        accuracy = manifest.metrics.get(ACCURACY)
+        if accuracy is None:
+            yield Refusal(manifest.version, f"{manifest.name} has no accuracy on the selection half.")
+        elif accuracy > leakage_ceiling:
+            yield Refusal(
+                manifest.version,
+                f"{manifest.name} reaches {accuracy:.4f}, above {leakage_ceiling:.2f}: labels have leaked into "
+                "the features, or test tweets into the training.",
+            )

@@ -1,0 +1,350 @@
+"""The model store: a folder of immutable versions, and a pointer to the chosen one that moves atomically.
+
+Belongs here: files, their integrity, the pointer and its history.
+Does not belong here: which model deserves to be chosen (``selection``).
+"""
+
+import hashlib
+import logging
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from sentiment_assets import __version__
+from sentiment_assets.failures import ModelError
+from sentiment_assets.models.manifest import Draft, Kind, Manifest, Source
+
+__all__ = ["Draft", "Manifest", "ModelStore", "Promotion", "Source"]
+
+logger = logging.getLogger(__name__)
+
+_MANIFEST = "manifest.json"
+_POINTER = "chosen.json"
+_STAGING = ".staging-"
+_PINNED = ("pyspark", "delta-spark", "numpy")
+_LOCK_SECONDS = 30
+_KEPT_PROMOTIONS = 5
+_HISTORY = 100
+_RETRAIN = "Run `sentiment-assets train`, or promote another version (`sentiment-assets models list`)."
+
+
+class Promotion(BaseModel):
+    """One entry of the pointer's history."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str
+    at: datetime
+    reason: str
+    withdrawn: bool = False
+
+
+class _Pointer(BaseModel):
+    version: str | None = None
+    history: list[Promotion] = []
+
+
+class ModelStore:
+    """Versions of fitted models under one folder; safe for several processes at once.
+
+    Parameters
+    ----------
+    root
+        ``SENTIMENT_HOME/models``; created when the first model is saved.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def save(self, draft: Draft, write: Callable[[Path], object]) -> Manifest:
+        """Store a model as a new version that appears complete or not at all.
+
+        Parameters
+        ----------
+        draft
+            What is known about it.
+        write
+            Writes the model's files into the folder it is given.
+
+        Raises
+        ------
+        ModelError
+            When the folder cannot be written.
+        """
+        created = datetime.now(UTC)
+        version = f"{created:%Y%m%d-%H%M%S}-{_slug(draft.name)}-{secrets.token_hex(2)}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.root))
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        try:
+            write(staging)
+            manifest = Manifest(
+                **draft.model_dump(),
+                version=version,
+                created_at=created,
+                pins={"sentiment-assets": __version__} | {name: package_version(name) for name in _PINNED},
+                files={
+                    path.relative_to(staging).as_posix(): (path.stat().st_size, _sha256(path))
+                    for path in sorted(staging.rglob("*"))
+                    if path.is_file()
+                },
+            )
+            (staging / _MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+            _flush(staging)
+            staging.chmod(0o755)
+            staging.replace(self.root / version)
+            _flush_entry(self.root)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return manifest
+
+    def manifest(self, version: str) -> Manifest:
+        """The record of a version.
+
+        Raises
+        ------
+        ModelError
+            When there is no such version or its manifest is damaged.
+        """
+        # Only the name counts, so that a version from a command line cannot point outside of the store.
+        path = self.root / (Path(version).name or "-") / _MANIFEST
+        try:
+            return Manifest.model_validate_json(path.read_bytes())
+        except FileNotFoundError as error:
+            raise ModelError(f"There is no model {version!r} in {self.root}.", _RETRAIN) from error
+        except (ValidationError, OSError) as error:
+            raise ModelError(f"The manifest {path} is damaged ({_first_line(error)}).", _RETRAIN) from error
+
+    def folder(self, version: str, *, deep: bool = False) -> Path:
+        """Folder of a version whose files are all there.
+
+        Parameters
+        ----------
+        deep
+            Compare hashes too, not only sizes.
+
+        Raises
+        ------
+        ModelError
+            When the version or one of its files is missing or has changed.
+        """
+        folder = self.root / version
+        for name, (size, digest) in self.manifest(version).files.items():
+            path = folder / name
+            try:
+                sound = path.stat().st_size == size and (not deep or _sha256(path) == digest)
+            except OSError as error:
+                raise ModelError(
+                    f"The model {version} lacks its file {name} ({error.strerror}).", _RETRAIN
+                ) from error
+            if not sound:
+                raise ModelError(f"The file {name} of the model {version} has changed.", _RETRAIN)
+        return folder
+
+    def versions(self, kind: Kind | None = None, name: str | None = None) -> list[Manifest]:
+        """Records of all versions, the newest first; damaged ones are left out with a warning."""
+        found = [
+            manifest
+            for manifest in self._manifests()
+            if (kind is None or manifest.kind == kind) and (name is None or manifest.name == name)
+        ]
+        return sorted(found, key=lambda manifest: (manifest.created_at, manifest.version), reverse=True)
+
+    def latest(
+        self, kind: Kind, name: str, data_version: str | None = None, code_version: str | None = None
+    ) -> Manifest | None:
+        """Newest version of that name, fitted on that data by that code where they are given."""
+        for manifest in self.versions(kind, name):
+            if data_version in (None, manifest.data_version) and code_version in (
+                None,
+                manifest.code_version,
+            ):
+                return manifest
+        return None
+
+    def chosen(self) -> str | None:
+        """Version of the chosen model, or ``None``; one read of a small file.
+
+        Raises
+        ------
+        ModelError
+            When the pointer is damaged.
+        """
+        return self._pointer().version
+
+    def history(self) -> list[Promotion]:
+        """Promotions, the newest last; ``withdrawn`` ones were rolled back."""
+        return self._pointer().history
+
+    def promote(self, version: str, reason: str) -> None:
+        """Make an intact candidate the chosen model.
+
+        Raises
+        ------
+        ModelError
+            When it is missing, damaged or not a candidate, or the pointer cannot be written.
+        """
+        with self._lock():
+            self.folder(version)
+            if self.manifest(version).kind != "candidate":
+                raise ModelError(
+                    f"{version} is a feature pipeline and cannot score.",
+                    "Promote a candidate (`sentiment-assets models list`).",
+                )
+            self._choose(version, [*self.history(), _promotion(version, reason)])
+
+    def rollback(self) -> str:
+        """Go back to the model that was chosen before and is still intact; again: to the one before that.
+
+        Raises
+        ------
+        ModelError
+            When there is none.
+        """
+        with self._lock():
+            history = self.history()
+            current = self.chosen()
+            for place in range(len(history) - 1, -1, -1):
+                entry = history[place]
+                if not entry.withdrawn and entry.version != current and self._intact(entry.version):
+                    self._choose(entry.version, history[: place + 1] + _withdrawn(history[place + 1 :]))
+                    return entry.version
+        raise ModelError(
+            "There is no earlier chosen model to go back to.",
+            "Promote a version by name: `sentiment-assets models list`, then `models promote VERSION`.",
+        )
+
+    def prune(self, keep: int = 3) -> list[str]:
+        """Remove old versions, except the newest ``keep`` of each name, the chosen one and those lately chosen.
+
+        Returns
+        -------
+        list
+            The versions removed.
+        """
+        with self._lock():
+            lately = {entry.version for entry in self.history()[-_KEPT_PROMOTIONS:]} | {self.chosen()}
+            by_name: dict[tuple[str, str], list[str]] = {}
+            for manifest in self.versions():
+                by_name.setdefault((manifest.kind, manifest.name), []).append(manifest.version)
+            old = [version for versions in by_name.values() for version in versions[keep:]]
+            removed = [version for version in old if version not in lately]
+            for version in removed:
+                # Renamed first: a version is there as a whole or not at all.
+                trash = self.root / f"{_STAGING}{version}"
+                (self.root / version).replace(trash)
+                shutil.rmtree(trash, ignore_errors=True)
+        return removed
+
+    def _manifests(self) -> Iterator[Manifest]:
+        if not self.root.is_dir():
+            return
+        for path in self.root.iterdir():
+            if path.is_dir() and not path.name.startswith("."):
+                try:
+                    yield self.manifest(path.name)
+                except ModelError as error:
+                    logger.warning("%s", error)
+
+    def _intact(self, version: str) -> bool:
+        try:
+            self.folder(version)
+        except ModelError as error:
+            logger.warning("%s", error)
+            return False
+        return True
+
+    def _pointer(self) -> _Pointer:
+        path = self.root / _POINTER
+        try:
+            return _Pointer.model_validate_json(path.read_bytes())
+        except FileNotFoundError:
+            return _Pointer()
+        except (ValidationError, OSError) as error:
+            raise ModelError(
+                f"The pointer to the chosen model, {path}, is damaged ({_first_line(error)}).",
+                "Delete it and promote a version: `sentiment-assets models promote VERSION`.",
+            ) from error
+
+    def _choose(self, version: str, history: list[Promotion]) -> None:
+        pointer = _Pointer(version=version, history=history[-_HISTORY:])
+        try:
+            with tempfile.NamedTemporaryFile(
+                "w", dir=self.root, prefix=f".{_POINTER}-", encoding="utf-8", delete=False
+            ) as file:
+                file.write(pointer.model_dump_json(indent=1))
+                file.flush()
+                os.fsync(file.fileno())
+            Path(file.name).replace(self.root / _POINTER)
+            _flush_entry(self.root)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / ".lock", timeout=_LOCK_SECONDS):
+                yield
+        except Timeout as error:
+            raise ModelError(
+                f"Another process has been changing {self.root} for {_LOCK_SECONDS} s.",
+                "Wait until it is done, then try again.",
+            ) from error
+        except OSError as error:
+            raise self._cannot_write(error) from error
+
+    def _cannot_write(self, error: OSError) -> ModelError:
+        return ModelError(
+            f"The model store {self.root} cannot be written ({error.strerror or error}).",
+            "Free some disk, make it writable, or point SENTIMENT_HOME at another folder.",
+        )
+
+
+def _promotion(version: str, reason: str) -> Promotion:
+    return Promotion(version=version, at=datetime.now(UTC), reason=reason)
+
+
+def _withdrawn(entries: list[Promotion]) -> list[Promotion]:
+    return [entry.model_copy(update={"withdrawn": True}) for entry in entries]
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flush(folder: Path) -> None:
+    """Have every file and folder on disk before the rename makes the version visible."""
+    for path in [*folder.rglob("*"), folder]:
+        _flush_entry(path)
+
+
+def _flush_entry(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]
