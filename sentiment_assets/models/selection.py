@@ -141,6 +141,6 @@ def _refusals(ranked: Iterable[Manifest], leakage_ceiling: float) -> Iterable[Re
         elif accuracy > leakage_ceiling:
             yield Refusal(
                 manifest.version,
-                f"{manifest.name} reaches {accuracy:.4f}, above {leakage_ceiling:.2f}: labels have leaked into "
-                "the features, or test tweets into the training.",
+                f"{manifest.name} reaches {accuracy:.4f}, above {leakage_ceiling:.2f}: labels have leaked "
+                "into the features, or test tweets into the training.",
             )

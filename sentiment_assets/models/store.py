@@ -229,7 +229,7 @@ class ModelStore:
         )
 
     def prune(self, keep: int = 3) -> list[str]:
-        """Remove old versions, except the newest ``keep`` of each name, the chosen one and those lately chosen.
+        """Remove versions, except the newest ``keep`` of each name, the chosen one and those lately chosen.
 
         Returns
         -------
