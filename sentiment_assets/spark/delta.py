@@ -1,0 +1,316 @@
+"""Delta tables on a local disk: created from their schema, replaced in one commit, read with and without a JVM.
+
+Belongs here: files, commits, locks and what can go wrong with them.
+Does not belong here: which columns a table has (``schemas``) or what is in them.
+"""
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from deltalake import DeltaTable
+from filelock import FileLock, Timeout
+
+from sentiment_assets.failures import TableError
+from sentiment_assets.schemas import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+WEEK_HOURS = 168
+
+_DISK_TROUBLE = re.compile(
+    r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|"
+    r"Mkdirs failed[^\n]*|Too many open files|Input/output error"
+)
+_CAUSE = re.compile(r"^Caused by: (?:[\w.$]+: )?(.+)$", re.MULTILINE)
+_CONSTRAINT_PREFIX = "delta.constraints."
+
+
+class FileStats(NamedTuple):
+    """Data files of the newest version of a table, and their size."""
+
+    files: int
+    bytes: int
+
+
+def ensure_table(spark: "SparkSession", path: Path, table: Table) -> None:
+    """Create the table if it is not there: columns with comments, NOT NULL, constraints, properties.
+
+    Interrupted in between it is completed by the next call.
+
+    Raises
+    ------
+    TableError
+        When the table there has other columns, or the folder cannot be written.
+    """
+    from delta.tables import DeltaTable as SparkDeltaTable
+
+    if not table_exists(path):
+        with writer_lock(path), _explained(path, "created"):
+            builder = (
+                SparkDeltaTable.createIfNotExists(spark)
+                .location(str(path))
+                .addColumns(table.spark_schema())
+                .comment(table.comment)
+            )
+            for name, value in table.properties.items():
+                builder = builder.property(name, value)
+            builder.execute()
+    _check_same_columns(path, table)
+    configuration = _open(path).metadata().configuration
+    for name, rule in table.constraints.items():
+        if f"{_CONSTRAINT_PREFIX}{name}".lower() not in {key.lower() for key in configuration}:
+            with writer_lock(path), _explained(path, "created"):
+                spark.sql(f"ALTER TABLE {_sql_name(path)} ADD CONSTRAINT {name} CHECK ({rule})")
+
+
+def overwrite(
+    spark: "SparkSession",
+    frame: "DataFrame",
+    path: Path,
+    table: Table,
+    user_metadata: Mapping[str, Any] | None = None,
+) -> int:
+    """Replace the whole content in one atomic commit; when it fails, the last good version stays.
+
+    Parameters
+    ----------
+    spark
+        Session for the commit.
+    frame
+        Rows with exactly the table's columns, in any order; types are cast to the table's.
+    path, table
+        Where and what; created if it is not there.
+    user_metadata
+        Kept in the commit as JSON (``userMetadata`` of :func:`history`).
+
+    Returns
+    -------
+    int
+        Version of the table that the commit made.
+
+    Raises
+    ------
+    TableError
+        When columns differ, a row breaks a constraint, another process writes the table, or the disk is full
+        or read-only.
+    """
+    from pyspark.sql import functions as F
+
+    _check_names(frame, table)
+    with writer_lock(path):
+        ensure_table(spark, path, table)
+        columns = [F.col(f"`{c.name}`").cast(c.type.lower()).alias(c.name) for c in table.columns]
+        writer = frame.select(columns).write.format("delta").mode("overwrite")
+        if user_metadata:
+            writer = writer.option("userMetadata", json.dumps(user_metadata))
+        with _explained(path, "written"):
+            writer.save(str(path))
+        return table_version(path)
+
+
+def read(spark: "SparkSession", path: Path, version: int | None = None) -> "DataFrame":
+    """The table as a DataFrame, the newest version or an older one.
+
+    Raises
+    ------
+    TableError
+        When the table or that version of it does not exist.
+    """
+    if version is not None and not 0 <= version <= table_version(path):
+        raise TableError(
+            f"The table {path.name} has no version {version}.",
+            f"Choose one from 0 to {table_version(path)}.",
+        )
+    _require(path)
+    reader = spark.read.format("delta")
+    if version is not None:
+        reader = reader.option("versionAsOf", version)
+    with _explained(path, "read"):
+        return reader.load(str(path))
+
+
+def compact(spark: "SparkSession", path: Path) -> FileStats:
+    """Merge small files into large ones; readers of older versions are not disturbed.
+
+    Raises
+    ------
+    TableError
+        When the table is missing or another process writes it.
+    """
+    _require(path)
+    with writer_lock(path), _explained(path, "compacted"):
+        spark.sql(f"OPTIMIZE {_sql_name(path)}")
+    return file_stats(path)
+
+
+def vacuum(spark: "SparkSession", path: Path, hours: int = WEEK_HOURS) -> None:
+    """Delete files that no version of the last ``hours`` needs. Delta refuses less than a week.
+
+    Raises
+    ------
+    TableError
+        When the table is missing, another process writes it, or ``hours`` is below a week.
+    """
+    _require(path)
+    with writer_lock(path), _explained(path, "vacuumed"):
+        spark.sql(f"VACUUM {_sql_name(path)} RETAIN {hours:d} HOURS")
+
+
+@contextlib.contextmanager
+def writer_lock(path: Path) -> Iterator[None]:
+    """Be the only process that writes the table (Delta on a local disk has no lock of its own).
+
+    Within one process it may be taken again, from any thread: a stream holds it as long as it runs.
+
+    Raises
+    ------
+    TableError
+        When another process holds it.
+    """
+    file = path.parent / ".locks" / f"{path.name}.lock"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(file, timeout=0, thread_local=False, is_singleton=True)
+        lock.acquire()
+    except Timeout as error:
+        raise TableError(
+            f"Another process writes the table {path.name}.",
+            "Wait until it is done (`sentiment-assets status` shows a running stream), then try again.",
+        ) from error
+    except OSError as error:
+        raise _not_done(path, "written", error.strerror or str(error)) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def table_exists(path: Path) -> bool:
+    """Whether there is a Delta table; starts no JVM."""
+    return any((path / "_delta_log").glob("*.json"))
+
+
+def table_version(path: Path) -> int:
+    """Newest version of the table; starts no JVM.
+
+    Raises
+    ------
+    TableError
+        When the table does not exist.
+    """
+    return int(_open(path).version())
+
+
+def row_count(path: Path) -> int:
+    """Rows of the newest version, from the statistics in the log; starts no JVM and reads no data.
+
+    Raises
+    ------
+    TableError
+        When the table does not exist.
+    """
+    table = _open(path, files=True)
+    counts = table.get_add_actions(flatten=True)["num_records"].to_pylist()
+    if any(count is None for count in counts):
+        return int(table.to_pyarrow_dataset().count_rows())
+    return sum(counts)
+
+
+def file_stats(path: Path) -> FileStats:
+    """Number and size of the data files of the newest version; starts no JVM.
+
+    Raises
+    ------
+    TableError
+        When the table does not exist.
+    """
+    sizes = _open(path, files=True).get_add_actions(flatten=True)["size_bytes"].to_pylist()
+    return FileStats(len(sizes), sum(sizes))
+
+
+def history(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
+    """Commits, the newest first, as Delta records them; starts no JVM.
+
+    Raises
+    ------
+    TableError
+        When the table does not exist.
+    """
+    return list(_open(path).history(limit))
+
+
+def _open(path: Path, *, files: bool = False) -> DeltaTable:
+    _require(path)
+    return DeltaTable(str(path), without_files=not files)
+
+
+def _require(path: Path) -> None:
+    if not table_exists(path):
+        raise TableError(
+            f"The table {path.name} does not exist at {path}.", f"Materialize {path.name} first."
+        )
+
+
+def _check_names(frame: "DataFrame", table: Table) -> None:
+    missing = [name for name in table.column_names if name not in frame.columns]
+    unknown = [name for name in frame.columns if name not in table.column_names]
+    if missing or unknown or len(frame.columns) != len(table.columns):
+        raise TableError(
+            f"These rows do not fit the table {table.name} (missing columns: {', '.join(missing) or 'none'}; "
+            f"unknown columns: {', '.join(unknown) or 'none'}).",
+            f"Give it exactly: {', '.join(table.column_names)}.",
+        )
+
+
+def _check_same_columns(path: Path, table: Table) -> None:
+    """Refuse to write to a table of another shape: evolution is a decision, never an accident."""
+    found = {field["name"]: field["type"] for field in json.loads(_open(path).schema().to_json())["fields"]}
+    wanted = {field.name: field.dataType.typeName() for field in table.spark_schema()}
+    if found != wanted:
+        differing = sorted(
+            name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)
+        )
+        raise TableError(
+            f"The table at {path} was made by another version of this product: {', '.join(differing)} differ.",
+            "Run `sentiment-assets reset --all`, or point SENTIMENT_HOME at another folder.",
+        )
+
+
+@contextlib.contextmanager
+def _explained(path: Path, done: str) -> Iterator[None]:
+    """Turn Spark's stack traces into one sentence with the cause."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (Py4JError, PySparkException, OSError) as error:
+        raise _not_done(path, done, _cause_of(str(error))) from error
+
+
+def _cause_of(trace: str) -> str:
+    trouble = _DISK_TROUBLE.search(trace)
+    if trouble:
+        return trouble.group(0)
+    causes = _CAUSE.findall(trace)
+    return str(causes[-1]) if causes else trace.strip().splitlines()[0]
+
+
+def _not_done(path: Path, done: str, cause: str) -> TableError:
+    disk = _DISK_TROUBLE.search(cause)
+    return TableError(
+        f"The table {path.name} could not be {done} ({cause[:300].rstrip('.')}); its last version is untouched.",
+        f"Free some disk or make {path.parent} writable, then try again."
+        if disk
+        else "Mend the cause and try again; the full trace is in the logs folder.",
+    )
+
+
+def _sql_name(path: Path) -> str:
+    escaped = str(path).replace("`", "``")
+    return f"delta.`{escaped}`"
