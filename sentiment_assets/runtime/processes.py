@@ -8,6 +8,7 @@ recognised by a token in the environment that children inherit: Dagster's run wo
 sessions of their own, so neither the process tree nor the session leads to them after a crash.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 _TOKEN_VARIABLE = "SENTIMENT_PROCESS_TOKEN"  # noqa: S105  (a name, not a secret)
 # psutil derives the time from the boot time, which moves a little when the clock is set.
 _CREATE_TIME_TOLERANCE_SECONDS = 2.0
+_KILL_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -192,26 +194,27 @@ class ManagedProcess:
         deadline = time.monotonic() + grace_seconds
         family = self._family()
         if self.alive:
-            try:
-                self._process.send_signal(signal.SIGTERM)
-                self._process.wait(timeout=grace_seconds)
-            except psutil.TimeoutExpired:
+            _signal([self._process], signal.SIGTERM)
+            if not self._ended_within(grace_seconds):
                 logger.warning("%s (pid %s) did not end within %s s.", self.name, self.pid, grace_seconds)
-            except psutil.NoSuchProcess:
-                pass
         family = _unique([*family, *self._family()])
         _, left = psutil.wait_procs(family, timeout=max(0.0, deadline - time.monotonic()))
         if self.alive:
-            left = [self._process, *left]
-        for process in left:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        psutil.wait_procs(left, timeout=5)
-        if self._child is not None:
-            self._child.wait(timeout=5)
+            _signal([self._process], signal.SIGKILL)
+            self._ended_within(_KILL_SECONDS)
+        _signal(left, signal.SIGKILL)
+        psutil.wait_procs(left, timeout=_KILL_SECONDS)
         _record_path(self._settings, self.name).unlink(missing_ok=True)
+
+    def _ended_within(self, seconds: float) -> bool:
+        try:
+            if self._child is not None:
+                self._child.wait(timeout=seconds)  # psutil would take the exit status
+            else:
+                self._process.wait(timeout=seconds)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            return False
+        return True
 
     def _family(self) -> list[psutil.Process]:
         """Descendants: by the process tree, and by the token where the tree is broken."""
@@ -264,18 +267,16 @@ def reap_recorded(settings: Settings, names: Iterable[str], grace_seconds: float
 
 
 def _end(processes: Sequence[psutil.Process], grace_seconds: float) -> None:
-    for process in processes:
-        try:
-            process.terminate()
-        except psutil.NoSuchProcess:
-            continue
+    _signal(processes, signal.SIGTERM)
     _, left = psutil.wait_procs(processes, timeout=grace_seconds)
-    for process in left:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(left, timeout=5)
+    _signal(left, signal.SIGKILL)
+    psutil.wait_procs(left, timeout=_KILL_SECONDS)
+
+
+def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
 
 
 def _processes_with_token(record: Record) -> list[psutil.Process]:

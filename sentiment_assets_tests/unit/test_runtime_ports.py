@@ -1,0 +1,42 @@
+"""Free ports, and who has the others."""
+
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from sentiment_assets.failures import SetupError
+from sentiment_assets.runtime.ports import free_port, is_free, require_free_port
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port on which this process listens."""
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+        yield server.getsockname()[1]
+
+
+def test_a_taken_port_is_refused_with_the_process_that_has_it(taken: int) -> None:
+    with pytest.raises(SetupError) as failure:
+        require_free_port(taken, option="--port")
+    assert f"Port {taken}" in failure.value.what
+    assert f"(pid {os.getpid()})" in failure.value.what
+    assert "--port" in failure.value.next_step
+
+
+def test_the_preferred_port_is_taken_when_free_and_another_when_not(taken: int) -> None:
+    other = free_port(taken)
+    assert other != taken
+    assert free_port(taken, other) == other
+
+
+def test_a_free_port_is_not_refused() -> None:
+    require_free_port(free_port(), option="--port")
+
+
+def test_an_address_of_another_machine_is_said_to_be_unusable() -> None:
+    with pytest.raises(SetupError, match=r"No server can listen on 192\.0\.2\.1"):
+        is_free(9092, host="192.0.2.1")
