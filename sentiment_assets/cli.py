@@ -1,0 +1,414 @@
+"""The command line: arguments in, one function call, figures out.
+
+Every command ends with 0 on success, 2 on bad usage, 1 with a one-line cause and a next step otherwise.
+``--json`` prints one JSON object on stdout and nothing else there; logs and progress go to stderr.
+Imports stay inside the commands, so that ``--help`` and ``status`` load neither Dagster nor Spark.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from sentiment_assets import __version__
+from sentiment_assets.failures import SentimentError
+from sentiment_assets.settings import Settings
+
+console = Console(stderr=True, soft_wrap=True)
+app = typer.Typer(
+    name="sentiment-assets",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Live, trustworthy tweet sentiment: Spark MLlib training and a supervised Kafka stream, as Dagster assets.",
+)
+kafka_app = typer.Typer(no_args_is_help=True, help="The embedded Kafka broker.")
+models_app = typer.Typer(no_args_is_help=True, help="The model store.")
+bench_app = typer.Typer(no_args_is_help=True, help="The benchmarks of the README.")
+app.add_typer(kafka_app, name="kafka")
+app.add_typer(models_app, name="models")
+app.add_typer(bench_app, name="bench")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="CSV or zip in Sentiment140's format, or 'sample' for the generated sample."),
+]
+Profile = Annotated[
+    Literal["quick", "full"], typer.Option(help="quick: the candidates that matter; full: the whole table.")
+]
+
+
+def main() -> None:
+    """Entry point: turns our errors into one line and an exit code."""
+    logging.basicConfig(
+        level=os.environ.get("SENTIMENT_LOG_LEVEL", "WARNING").upper(),
+        format="%(message)s",
+        handlers=[RichHandler(console=console, show_path=False, show_time=False, markup=False)],
+    )
+    try:
+        app(standalone_mode=True)
+    except SentimentError as error:
+        fail(error.what, error.next_step)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        # `... | head`: the reader has seen enough; the interpreter must not try to flush at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except OSError as error:
+        fail(
+            f"{error.filename or 'The operating system'}: {error.strerror or error}.",
+            "Check the path, its permissions and the free disk space.",
+        )
+
+
+def fail(what: str, next_step: str) -> None:
+    """Print one line with the cause and the next step, and exit with 1."""
+    console.print(Text.assemble(("error: ", "bold red"), f"{what} ", (next_step, "cyan")))
+    sys.exit(1)
+
+
+def emit(result: dict[str, Any], as_json: bool, words: Callable[[dict[str, Any]], None]) -> None:
+    """Print a result as JSON on stdout, or in words."""
+    if as_json:
+        sys.stdout.write(json.dumps(result, default=str) + "\n")
+    else:
+        words(result)
+
+
+def pairs(result: dict[str, Any]) -> None:
+    """Show a flat result as aligned names and values on stdout."""
+    table = RichTable.grid(padding=(0, 2))
+    for name, value in result.items():
+        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        table.add_row(Text(name, style="dim"), Text(shown))
+    Console(soft_wrap=True).print(table)
+
+
+def note(text: str) -> None:
+    """One line of progress on stderr; text from outside is never markup."""
+    console.print(Text(text))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check everything that can be wrong with this machine, with a fix for each failure."""
+    from sentiment_assets.runtime.doctor import Check, run_checks
+
+    def show(check: Check) -> None:
+        if not as_json:
+            mark = ("ok  ", "green") if check.ok else ("FAIL", "bold red")
+            fix = "" if check.ok else f"\n     {check.fix}"
+            Console(soft_wrap=True).print(Text.assemble(mark, f" {check.name}: {check.detail}{fix}"))
+
+    checks = run_checks(Settings.from_env(), on_check=show)
+    healthy = all(check.ok for check in checks)
+    emit(
+        {"ok": healthy, "checks": [vars(check) for check in checks]},
+        as_json,
+        lambda _: note(
+            "Everything is in order." if healthy else "Mend what is marked FAIL and run it again."
+        ),
+    )
+    raise typer.Exit(0 if healthy else 1)
+
+
+@app.command()
+def up(
+    data: Data = None,
+    rows: Annotated[str, typer.Option(help="Train on a seeded sample of so many rows, or 'all'.")] = "200000",
+    profile: Profile = "quick",
+    messages: Annotated[int, typer.Option(min=0, help="Tweets to replay into the topic.")] = 20_000,
+    rate: Annotated[float, typer.Option(min=0.1, help="Tweets a second.")] = 200.0,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
+    exit_when_drained: Annotated[
+        bool, typer.Option("--exit-when-drained", help="Stop when every message is scored.")
+    ] = False,
+) -> None:
+    """Run everything: broker, Dagster UI and daemon, training, supervised stream, replay. Ctrl-C ends it."""
+    from sentiment_assets.local.up import UpOptions, up
+
+    options = UpOptions(data, row_limit(rows), profile, messages, rate, port, exit_when_drained)
+    up(Settings.from_env(), options, console)
+
+
+def row_limit(rows: str) -> int | None:
+    """``all`` -> None, a positive number -> itself; anything else is bad usage."""
+    if rows == "all":
+        return None
+    if rows.replace("_", "").isdigit() and int(rows) > 0:
+        return int(rows)
+    raise typer.BadParameter(f"{rows!r} is neither 'all' nor a positive number", param_hint="--rows")
+
+
+@app.command()
+def train(
+    data: Data = None,
+    rows: Annotated[str, typer.Option(help="Train on a seeded sample of so many rows, or 'all'.")] = "all",
+    profile: Profile = "quick",
+    select: Annotated[
+        str | None,
+        typer.Option(help="Only these assets, by comma, e.g. 'candidates/ngrams_logistic_regression'."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Materialize the training assets as a Dagster run; no UI is needed."""
+    from sentiment_assets.local.training import train
+
+    result = train(
+        Settings.from_env(), data=data, rows=row_limit(rows), profile=profile, select=select, console=console
+    )
+    emit(result, as_json, lambda r: pairs({k: v for k, v in r.items() if not isinstance(v, list | dict)}))
+
+
+@app.command()
+def evaluate(
+    file: Annotated[Path, typer.Argument(help="Labelled file in Sentiment140's format.")],
+    model: Annotated[str | None, typer.Option(help="Version of the model; default: the chosen one.")] = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of the file.")] = "ISO-8859-1",
+    as_json: Json = False,
+) -> None:
+    """Score a labelled file and report accuracy with its 95 % interval; neutral rows are left out, counted."""
+    from sentiment_assets.local.scoring import evaluate_file
+
+    emit(evaluate_file(Settings.from_env(), file, version=model, encoding=encoding), as_json, pairs)
+
+
+@app.command()
+def score(
+    texts: Annotated[list[str] | None, typer.Argument(help="Texts; none: one per line of stdin.")] = None,
+    model: Annotated[str | None, typer.Option(help="Version of the model; default: the chosen one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Sentiment and probability of each text, with the terms that decided."""
+    from sentiment_assets.local.scoring import score_texts
+
+    lines = texts or [line.rstrip("\n") for line in sys.stdin]
+    result = score_texts(Settings.from_env(), lines, version=model)
+
+    def words(found: dict[str, Any]) -> None:
+        out = Console(soft_wrap=True)
+        for row in found["scores"]:
+            style = "green" if row["sentiment"] == "positive" else "red"
+            terms = ", ".join(f"{t['term']} {t['contribution']:+.2f}" for t in row["terms"]) or row["note"]
+            head = (f"{row['sentiment']:9}", style)
+            out.print(Text.assemble(head, f" {row['probability']:.3f}  {printable(row['text'])}"))
+            out.print(Text(f"                 {printable(terms)}", style="dim"))
+
+    emit(result, as_json, words)
+
+
+def printable(text: str) -> str:
+    """The text without control characters, so that a tweet cannot drive the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+@kafka_app.command("start")
+def kafka_start(as_json: Json = False) -> None:
+    """Start the embedded broker; it runs on until `kafka stop`."""
+    from sentiment_assets.kafka.broker import EmbeddedBroker
+
+    emit(vars(EmbeddedBroker(Settings.from_env()).start()), as_json, pairs)
+
+
+@kafka_app.command("stop")
+def kafka_stop(as_json: Json = False) -> None:
+    """Stop the embedded broker."""
+    from sentiment_assets.kafka.broker import EmbeddedBroker
+
+    broker = EmbeddedBroker(Settings.from_env())
+    broker.stop()
+    emit(vars(broker.status()), as_json, pairs)
+
+
+@kafka_app.command("status")
+def kafka_status(as_json: Json = False) -> None:
+    """Whether the embedded broker runs, and where."""
+    from sentiment_assets.kafka.broker import EmbeddedBroker
+
+    emit(vars(EmbeddedBroker(Settings.from_env()).status()), as_json, pairs)
+
+
+@app.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="File in Sentiment140's format.")],
+    rate: Annotated[
+        float | None, typer.Option(min=0.1, help="Tweets a second; default: at full speed.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Stop after so many; default: the whole file.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the shuffle.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Produce the tweets of a labelled file to the topic, shuffled, each exactly once."""
+    from sentiment_assets.local.scoring import replay_to_topic
+
+    result = replay_to_topic(Settings.from_env(), file, rate=rate, limit=limit, seed=seed, console=console)
+    emit(result, as_json, pairs)
+
+
+@app.command()
+def stream(
+    until_drained: Annotated[
+        bool, typer.Option("--until-drained", help="Stop when every message is scored.")
+    ] = False,
+    lease_seconds: Annotated[int | None, typer.Option(min=1, help="Longest life in seconds.")] = None,
+    model: Annotated[str | None, typer.Option(help="Version of the model; default: the chosen one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run one lease of the stream in the foreground: the same code as the asset `predictions`."""
+    from sentiment_assets.local.scoring import stream_once
+
+    result = stream_once(
+        Settings.from_env(),
+        until_drained=until_drained,
+        lease_seconds=lease_seconds,
+        version=model,
+        console=console,
+    )
+    emit(result, as_json, pairs)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Broker, lag, stream, model and tables; starts no JVM."""
+    from sentiment_assets.streaming.status import read_status
+
+    emit(read_status(Settings.from_env()), as_json, pairs)
+
+
+@models_app.command("list")
+def models_list(as_json: Json = False) -> None:
+    """All stored models, the newest first."""
+    from sentiment_assets.models.store import ModelStore
+
+    store = ModelStore(Settings.from_env().models)
+    chosen = store.chosen()
+    rows = [
+        {
+            "version": m.version,
+            "chosen": m.version == chosen,
+            "accuracy": m.metrics.get("accuracy"),
+            "ci95_low": m.metrics.get("ci95_low"),
+            "ci95_high": m.metrics.get("ci95_high"),
+            "n": m.metrics.get("n"),
+            "rows_train": m.rows_train,
+            "source": m.source.note,
+        }
+        for m in store.versions(kind="candidate")
+    ]
+
+    def words(result: dict[str, Any]) -> None:
+        table = RichTable("", "version", "accuracy", "95 % interval", "n", "trained on", "source")
+        for row in result["models"]:
+            table.add_row(
+                "->" if row["chosen"] else "",
+                row["version"],
+                f"{row['accuracy']:.4f}",
+                f"{row['ci95_low']:.4f} - {row['ci95_high']:.4f}",
+                f"{row['n']:,}",
+                f"{row['rows_train']:,}",
+                row["source"],
+            )
+        Console(soft_wrap=True).print(table)
+
+    emit({"chosen": chosen, "models": rows}, as_json, words)
+
+
+@models_app.command("promote")
+def models_promote(version: str, as_json: Json = False) -> None:
+    """Make a stored version the chosen model; a running stream changes over at a batch boundary."""
+    from sentiment_assets.models.store import ModelStore
+
+    store = ModelStore(Settings.from_env().models)
+    store.folder(version, deep=True)
+    store.promote(version, reason="promoted by a person")
+    emit({"chosen": store.chosen()}, as_json, pairs)
+
+
+@models_app.command("rollback")
+def models_rollback(as_json: Json = False) -> None:
+    """Make the previously chosen model the chosen one again."""
+    from sentiment_assets.models.store import ModelStore
+
+    emit({"chosen": ModelStore(Settings.from_env().models).rollback()}, as_json, pairs)
+
+
+@app.command()
+def reset(
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Position in the topic, checkpoint and tables, as one unit.")
+    ] = False,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All of SENTIMENT_HOME: models, runs, topic too.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Forget the stream's results, or everything."""
+    from sentiment_assets.local.reset import reset_everything
+    from sentiment_assets.streaming.reset import reset_stream
+
+    if stream == everything:
+        raise typer.BadParameter("give exactly one of --stream and --all")
+    settings = Settings.from_env()
+    what = f"everything in {settings.root}" if everything else "predictions, dead letters and their position"
+    if not yes and not typer.confirm(f"Delete {what}?", err=True):
+        raise typer.Exit(1)
+    (reset_everything if everything else reset_stream)(settings)
+    note(f"Deleted {what}.")
+
+
+@bench_app.command("train")
+def bench_train(
+    data: Data = None,
+    rows: Annotated[str, typer.Option(help="Rows to train on, or 'all'.")] = "all",
+    as_json: Json = False,
+) -> None:
+    """Time to fit and accuracy of the published recipe and of ours, on the same rows."""
+    from sentiment_assets.local.bench import bench_training
+
+    emit(
+        bench_training(Settings.from_env(), data=data, rows=row_limit(rows), console=console), as_json, pairs
+    )
+
+
+@bench_app.command("stream")
+def bench_stream(
+    data: Data = None,
+    messages: Annotated[int, typer.Option(min=1000, help="Messages to drain.")] = 300_000,
+    as_json: Json = False,
+) -> None:
+    """Rows per second when draining a full topic with the chosen model, cold start included."""
+    from sentiment_assets.local.bench import bench_drain
+
+    emit(bench_drain(Settings.from_env(), data=data, messages=messages, console=console), as_json, pairs)
+
+
+@bench_app.command("latency")
+def bench_latency(
+    data: Data = None,
+    rate: Annotated[float, typer.Option(min=1, help="Messages a second.")] = 1000.0,
+    seconds: Annotated[int, typer.Option(min=10, help="How long to measure, after the warm-up.")] = 120,
+    as_json: Json = False,
+) -> None:
+    """Seconds from Kafka's timestamp until a prediction is visible in the Delta table: p50, p95, p99."""
+    from sentiment_assets.local.bench import bench_latency
+
+    result = bench_latency(Settings.from_env(), data=data, rate=rate, seconds=seconds, console=console)
+    emit(result, as_json, pairs)
+
+
+@app.command()
+def version() -> None:
+    """The version of this installation."""
+    sys.stdout.write(f"{__version__}\n")

@@ -1,0 +1,175 @@
+"""``chosen_model``: the leaderboard, the promotion gate, and the pointer the stream follows."""
+
+from typing import Any
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetExecutionContext,
+    AssetKey,
+    Config,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    ResourceParam,
+    asset,
+    asset_check,
+)
+from pydantic import Field
+from pyspark.ml import PipelineModel
+
+from sentiment_assets import keys
+from sentiment_assets.defs.presentation import records
+from sentiment_assets.failures import ModelError
+from sentiment_assets.models.manifest import Manifest
+from sentiment_assets.models.selection import decide_promotion, rank
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.resources.provenance import read_provenance
+from sentiment_assets.resources.spark import SparkResource
+from sentiment_assets.schemas import TEST_TWEETS, TRAIN_TWEETS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark import delta
+from sentiment_assets.spark.evaluation import evaluate_halves
+from sentiment_assets.spark.scoring import score
+from sentiment_assets.spark.training import CANDIDATES
+
+CODE_VERSION = "1"
+
+
+class PromotionConfig(Config):
+    """When a candidate replaces the chosen model."""
+
+    minimum_gain: float | None = Field(
+        default=None, ge=0, le=1, description="Accuracy to gain at least. Empty: SENTIMENT_MINIMUM_GAIN."
+    )
+    force: bool = Field(default=False, description="Promote the best candidate even without a gain.")
+
+
+@asset(
+    key=keys.CHOSEN_MODEL,
+    deps=[AssetKey([keys.CANDIDATES, c.name]) for c in CANDIDATES.values()] + [AssetKey(keys.TEST_TWEETS)],
+    group_name=keys.GROUP_SELECTION,
+    kinds={"spark"},
+    owners=[keys.OWNER_ML],
+    code_version=CODE_VERSION,
+)
+def chosen_model(
+    context: AssetExecutionContext,
+    config: PromotionConfig,
+    settings: ResourceParam[Settings],
+    spark: ResourceParam[SparkResource],
+    model_store: ResourceParam[ModelStore],
+) -> MaterializeResult[Any]:
+    """The model that the stream loads.
+
+    Candidates trained on the current data are ranked on the test half `selection`; the best one replaces
+    the chosen model if it gains enough and nothing smells of leakage. The accuracy to quote is that of the
+    half `report`, which no decision has seen.
+    """
+    provenance = read_provenance(settings.table(TRAIN_TWEETS.name))
+    candidates = [
+        found
+        for c in CANDIDATES.values()
+        if (found := model_store.latest("candidate", c.name, data_version=provenance.data_version))
+        is not None
+    ]
+    if not candidates:
+        raise ModelError(
+            "No candidate was trained on the current train_tweets.", "Materialize a candidate first."
+        )
+    current = _current(context, settings, spark, model_store, provenance.data_version)
+    ranked = rank(candidates)
+    decision = decide_promotion(
+        ranked,
+        current,
+        minimum_gain=settings.minimum_gain if config.minimum_gain is None else config.minimum_gain,
+        leakage_ceiling=settings.leakage_ceiling,
+        force=config.force,
+    )
+    if decision.action == "refuse":
+        raise ModelError(f"No candidate may be promoted: {decision.reason}", "Look for leakage in the data.")
+    if decision.action == "promote" and decision.version is not None:
+        model_store.folder(decision.version, deep=True)
+        model_store.promote(decision.version, reason=decision.reason)
+    version = model_store.chosen()
+    if version is None:
+        raise ModelError("No model is chosen.", "Materialize the candidates, then chosen_model.")
+    chosen = model_store.manifest(version)
+    model_store.prune()
+    return MaterializeResult(
+        data_version=DataVersion(version),
+        metadata={
+            "model_version": MetadataValue.text(version),
+            "decision": MetadataValue.text(f"{decision.action}: {decision.reason}"),
+            "source_note": MetadataValue.text(chosen.source.note),
+            "leaderboard": records([_row(m, version) for m in ranked]),
+            **{
+                f"report_{name}": chosen.metrics[f"report_{name}"]
+                for name in ("accuracy", "ci95_low", "ci95_high", "n", "macro_f1", "auc")
+                if f"report_{name}" in chosen.metrics
+            },
+            "trained_on_rows": MetadataValue.int(chosen.rows_train),
+            "path": MetadataValue.path(str(model_store.folder(version))),
+        },
+    )
+
+
+def _current(
+    context: AssetExecutionContext,
+    settings: Settings,
+    spark: SparkResource,
+    model_store: ModelStore,
+    data_version: str,
+) -> Manifest | None:
+    """The chosen model with its metrics on the current test rows: scored anew when the data has changed.
+
+    Equal texts stand on the same side of every split, so an older model has not seen these rows.
+    """
+    version = model_store.chosen()
+    if version is None:
+        return None
+    manifest = model_store.manifest(version)
+    if manifest.data_version == data_version:
+        return manifest
+    session = spark.session(context.instance, context.run_id)
+    model = PipelineModel.load(str(model_store.folder(version) / "pipeline"))
+    test = delta.read(session, settings.table(TEST_TWEETS.name))
+    context.log.info(f"Scoring the chosen model {version} on the current test rows.")
+    return manifest.model_copy(update={"metrics": evaluate_halves(score(model, test)).as_dict()})
+
+
+def _row(manifest: Manifest, chosen: str) -> dict[str, Any]:
+    m = manifest.metrics
+    return {
+        "chosen": "yes" if manifest.version == chosen else "",
+        "candidate": manifest.name,
+        "selection accuracy": round(m["selection_accuracy"], 4),
+        "report accuracy": round(m["report_accuracy"], 4),
+        "report 95 % interval": f"{m['report_ci95_low']:.4f} - {m['report_ci95_high']:.4f}",
+        "report n": m["report_n"],
+        "macro-F1": round(m["macro_f1"], 4),
+        "AUC": round(m["auc"], 4),
+        "fit seconds": round(m["fit_seconds"], 1),
+        "version": manifest.version,
+    }
+
+
+@asset_check(asset=AssetKey(keys.CHOSEN_MODEL), blocking=True)
+def promotion_is_sound(
+    context: AssetCheckExecutionContext,  # noqa: ARG001
+    settings: ResourceParam[Settings],
+    model_store: ResourceParam[ModelStore],
+) -> AssetCheckResult:
+    """The chosen version is complete, byte for byte, and below the leakage ceiling; else nothing follows it."""
+    version = model_store.chosen()
+    if version is None:
+        return AssetCheckResult(passed=False, description="No model is chosen.")
+    try:
+        model_store.folder(version, deep=True)
+    except ModelError as error:
+        return AssetCheckResult(passed=False, description=str(error))
+    accuracy = float(model_store.manifest(version).metrics["accuracy"])
+    return AssetCheckResult(
+        passed=accuracy <= settings.leakage_ceiling,
+        metadata={"accuracy": accuracy, "ceiling": settings.leakage_ceiling, "model_version": version},
+    )

@@ -1,0 +1,105 @@
+"""``cleaned_tweets`` and its two parts, ``train_tweets`` and ``test_tweets``."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from dagster import (
+    AssetIn,
+    AssetKey,
+    AssetOut,
+    Config,
+    DataVersion,
+    MetadataValue,
+    Output,
+    ResourceParam,
+    asset,
+    multi_asset,
+)
+from pydantic import Field
+
+from sentiment_assets import keys
+from sentiment_assets.defs.presentation import table_metadata
+from sentiment_assets.resources.delta_io import PROVENANCE
+from sentiment_assets.resources.provenance import read_provenance
+from sentiment_assets.schemas import CLEANED_TWEETS, RAW_TWEETS, TEST_TWEETS, TRAIN_TWEETS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.cleaning import deduplicate, split
+
+CLEANING_VERSION = "1"
+SPLIT_VERSION = "1"
+
+
+@asset(
+    key=keys.CLEANED_TWEETS,
+    group_name=keys.GROUP_INGEST,
+    kinds={"spark", "deltalake"},
+    owners=[keys.OWNER_DATA],
+    io_manager_key="delta_io",
+    code_version=CLEANING_VERSION,
+    metadata=table_metadata(CLEANED_TWEETS),
+)
+def cleaned_tweets(
+    raw_tweets: Any,
+    settings: ResourceParam[Settings],
+) -> Output[Any]:
+    """Deduplicated tweets: conflicting ids, exact and normalised duplicates are gone, each counted."""
+    provenance = read_provenance(settings.table(RAW_TWEETS.name)).derive(CLEANING_VERSION)
+    cleaned = deduplicate(raw_tweets)
+    return Output(
+        cleaned.tweets,
+        data_version=DataVersion(provenance.data_version),
+        metadata={
+            PROVENANCE: MetadataValue.json(provenance.as_dict()),
+            "source_note": MetadataValue.text(provenance.source_note),
+            **{name: MetadataValue.int(count) for name, count in cleaned.counts().items()},
+        },
+    )
+
+
+class SplitConfig(Config):
+    """How the rows are divided."""
+
+    test_fraction: float = Field(
+        default=0.2, gt=0, lt=1, description="Share of each label set aside for tests."
+    )
+
+
+@multi_asset(
+    name="split_tweets",
+    ins={"cleaned_tweets": AssetIn(keys.CLEANED_TWEETS)},
+    outs={
+        table.name: AssetOut(
+            key=AssetKey(table.name),
+            description=table.comment,
+            group_name=keys.GROUP_INGEST,
+            kinds={"spark", "deltalake"},
+            owners=[keys.OWNER_DATA],
+            io_manager_key="delta_io",
+            code_version=SPLIT_VERSION,
+            metadata=table_metadata(table),
+        )
+        for table in (TRAIN_TWEETS, TEST_TWEETS)
+    },
+)
+def split_tweets(
+    config: SplitConfig,
+    cleaned_tweets: Any,
+    settings: ResourceParam[Settings],
+) -> Iterator[Output[Any]]:
+    """Seeded split by the hash of the normalised text: equal texts never stand on both sides."""
+    provenance = read_provenance(settings.table(CLEANED_TWEETS.name)).derive(
+        SPLIT_VERSION, config.test_fraction, settings.seed
+    )
+    train, test = split(cleaned_tweets, test_fraction=config.test_fraction, seed=settings.seed)
+    for table, frame in ((TRAIN_TWEETS, train), (TEST_TWEETS, test)):
+        yield Output(
+            frame,
+            output_name=table.name,
+            data_version=DataVersion(provenance.data_version),
+            metadata={
+                PROVENANCE: MetadataValue.json(provenance.as_dict()),
+                "source_note": MetadataValue.text(provenance.source_note),
+                "test_fraction": MetadataValue.float(config.test_fraction),
+                "seed": MetadataValue.int(settings.seed),
+            },
+        )

@@ -1,0 +1,37 @@
+"""Dagster run configuration made from the parameters that the domain code declares."""
+
+from collections.abc import Mapping
+from copy import copy
+from typing import Any
+
+from dagster import Config
+from pydantic import BaseModel, create_model
+
+
+def config_for(
+    parameters: type[BaseModel], name: str, overrides: Mapping[str, object] | None = None
+) -> type[Config]:
+    """A ``dg.Config`` with the fields, defaults and descriptions of a parameter model.
+
+    Parameters
+    ----------
+    parameters
+        Pydantic model of hyper-parameters; every field has a default that works.
+    name
+        Name of the configuration class, shown in the UI's launchpad.
+    overrides
+        Defaults that differ from those of the model.
+    """
+    fields: dict[str, Any] = {}
+    for field_name, info in parameters.model_fields.items():
+        field = copy(info)
+        if overrides and field_name in overrides:
+            field.default = overrides[field_name]
+        fields[field_name] = (info.annotation, field)
+    made: type[Config] = create_model(name, __base__=Config, __doc__=parameters.__doc__, **fields)
+    return made
+
+
+def values_of(config: Config) -> dict[str, Any]:
+    """The run's configuration as plain values, for the domain's parameter model to check."""
+    return {name: getattr(config, name) for name in type(config).model_fields}

@@ -1,0 +1,257 @@
+"""``predictions`` and ``dead_letters``: the leased stream, and the sensor that keeps it alive."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from dagster import (
+    AssetExecutionContext,
+    AssetKey,
+    AssetObservation,
+    AssetSpec,
+    Config,
+    DagsterInstance,
+    DefaultSensorStatus,
+    MaterializeResult,
+    MetadataValue,
+    ResourceParam,
+    RunRequest,
+    RunsFilter,
+    SensorDefinition,
+    SensorEvaluationContext,
+    SkipReason,
+    multi_asset,
+    sensor,
+)
+from pydantic import Field
+
+from sentiment_assets import keys
+from sentiment_assets.defs.jobs import score_stream
+from sentiment_assets.defs.presentation import table_metadata
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.resources.kafka import KafkaResource
+from sentiment_assets.resources.orphans import end_silent_process, fail_orphaned_runs
+from sentiment_assets.resources.spark import SparkResource
+from sentiment_assets.runtime.identity import process_tag
+from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark import delta
+from sentiment_assets.streaming import heartbeat as heartbeats
+from sentiment_assets.streaming.lease import Progress, run_lease
+from sentiment_assets.streaming.supervisor import (
+    Launch,
+    Reap,
+    RunRecord,
+    RunStatus,
+    Skip,
+    SupervisorPolicy,
+    decide,
+)
+
+_OBSERVE_SECONDS = 60.0
+_RUNS_LOOKED_AT = 20
+
+
+class LeaseConfig(Config):
+    """One lease of the stream."""
+
+    lease_seconds: int | None = Field(
+        default=None, ge=1, description="Longest life. Empty: SENTIMENT_LEASE_SECONDS."
+    )
+    idle_seconds: int | None = Field(
+        default=None, ge=1, description="End when no message came for so long. Empty: SENTIMENT_IDLE_SECONDS."
+    )
+    until_drained: bool = Field(default=False, description="End as soon as every message is scored.")
+    model_version: str | None = Field(default=None, description="Empty: the chosen model.")
+
+
+_DEPS = [AssetKey(keys.CHOSEN_MODEL), AssetKey(keys.TWEETS_TOPIC)]
+
+
+@multi_asset(
+    name="stream",
+    specs=[
+        AssetSpec(
+            keys.PREDICTIONS,
+            deps=_DEPS,
+            kinds={"kafka", "spark", "deltalake"},
+            description="The scored tweets, each message exactly once. Written by a streaming run that lives "
+            "for one lease; the sensor `stream_supervisor` launches the next one and restarts a dead one.",
+            metadata=table_metadata(PREDICTIONS),
+            code_version="1",
+            group_name=keys.GROUP_STREAM,
+            owners=[keys.OWNER_DATA],
+        ),
+        AssetSpec(
+            keys.DEAD_LETTERS,
+            deps=_DEPS,
+            kinds={"kafka", "deltalake"},
+            description="Messages that could not be scored, whole, with the reason.",
+            metadata=table_metadata(DEAD_LETTERS),
+            code_version="1",
+            group_name=keys.GROUP_STREAM,
+            owners=[keys.OWNER_DATA],
+        ),
+    ],
+)
+def stream(
+    context: AssetExecutionContext,
+    config: LeaseConfig,
+    settings: ResourceParam[Settings],
+    stream_spark: ResourceParam[SparkResource],
+) -> Iterator[MaterializeResult[Any]]:
+    """Score the topic for one lease; the tables are committed batch by batch meanwhile."""
+    tag = context.run.tags.get(keys.TAG_LEASE)
+    context.instance.add_run_tags(context.run_id, {keys.TAG_PROCESS: process_tag()})
+    reporter = _Reporter(context)
+    result = run_lease(
+        stream_spark.session(),
+        settings,
+        model_version=config.model_version,
+        lease_seconds=config.lease_seconds or settings.lease_seconds,
+        idle_seconds=config.idle_seconds or settings.idle_seconds,
+        until_drained=config.until_drained,
+        run_id=context.run_id,
+        lease=int(tag) if tag else None,
+        on_progress=reporter,
+        should_stop=lambda: None,
+    )
+    context.log.info(f"The lease ended: {result.reason}.")
+    common = {
+        "model_version": MetadataValue.text(result.model_version),
+        "reason": MetadataValue.text(result.reason),
+    }
+    for table, rows in ((PREDICTIONS, result.rows), (DEAD_LETTERS, result.dead)):
+        path = settings.table(table.name)
+        yield MaterializeResult(
+            asset_key=table.name,
+            metadata={
+                **common,
+                "rows_of_this_lease": MetadataValue.int(rows),
+                "seconds": MetadataValue.float(round(result.seconds, 1)),
+                "batches": MetadataValue.int(result.batches),
+                "dagster/row_count": MetadataValue.int(delta.row_count(path)),
+                "table_version": MetadataValue.int(delta.table_version(path)),
+                "dagster/uri": MetadataValue.path(str(path)),
+            },
+        )
+
+
+class _Reporter:
+    """Notes the stream's figures in the event log, at most once a minute: its rows are never purged."""
+
+    def __init__(self, context: AssetExecutionContext) -> None:
+        self._context = context
+        self._last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        if time.monotonic() - self._last < _OBSERVE_SECONDS or progress.rows == 0:
+            return
+        first = self._last == 0.0
+        self._last = time.monotonic()
+        if first:
+            self._context.instance.add_run_tags(
+                self._context.run_id,
+                {keys.TAG_MODEL: progress.model_version, keys.TAG_PROGRESSED: "true"},
+            )
+        figures = {
+            "lag": progress.lag,
+            "rows_per_second": progress.rows_per_second,
+            "visible_latency_seconds": progress.visible_latency_seconds,
+            "share_positive": progress.share_positive,
+            "rows": progress.rows,
+            "dead_letters": progress.dead,
+        }
+        self._context.log_event(
+            AssetObservation(
+                asset_key=AssetKey(keys.PREDICTIONS),
+                metadata={
+                    name: MetadataValue.float(round(float(value), 4))
+                    for name, value in figures.items()
+                    if value is not None
+                },
+            )
+        )
+
+
+def supervisor_sensor(settings: Settings) -> SensorDefinition:
+    """The sensor that keeps the lease renewed; what it does is :func:`~..streaming.supervisor.decide`'s."""
+
+    @sensor(
+        name=keys.SENSOR_SUPERVISOR,
+        job=score_stream,
+        minimum_interval_seconds=settings.supervisor_interval_seconds,
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Keeps one streaming run alive while messages wait: launches the next lease, restarts a "
+        "dead run with growing pauses, respects a person's cancel (switch this sensor off and on to resume).",
+    )
+    def stream_supervisor(
+        context: SensorEvaluationContext,
+        settings: ResourceParam[Settings],
+        model_store: ResourceParam[ModelStore],
+        kafka: ResourceParam[KafkaResource],
+    ) -> RunRequest | SkipReason:
+        fail_orphaned_runs(context.instance)
+        decision = decide(
+            time.time(),
+            stream_runs(context.instance),
+            heartbeats.read(settings),
+            model_store.chosen(),
+            kafka.lag(),
+            SupervisorPolicy.from_settings(settings, context.last_sensor_start_time),
+        )
+        match decision:
+            case Launch():
+                return RunRequest(
+                    run_key=decision.run_key,
+                    tags={
+                        keys.TAG_LEASE: str(decision.lease),
+                        keys.TAG_ATTEMPT: str(decision.attempt),
+                        keys.TAG_REASON: decision.reason,
+                    },
+                )
+            case Reap():
+                _reap(context.instance, decision)
+                return SkipReason(f"{decision.reason} It is marked as ended; the next tick launches anew.")
+            case Skip():
+                return SkipReason(decision.reason)
+
+    return stream_supervisor
+
+
+def stream_runs(instance: DagsterInstance) -> list[RunRecord]:
+    """The latest runs of the stream, newest first, as the supervisor sees them."""
+    records = instance.get_run_records(
+        RunsFilter(tags={keys.TAG_ROLE: keys.JOB_SCORE_STREAM}), limit=_RUNS_LOOKED_AT
+    )
+    return [
+        RunRecord(
+            run_id=record.dagster_run.run_id,
+            status=RunStatus(record.dagster_run.status.value),
+            created_at=record.create_timestamp.timestamp(),
+            started_at=record.start_time,
+            ended_at=record.end_time,
+            lease=_number(record.dagster_run.tags.get(keys.TAG_LEASE)),
+            attempt=_number(record.dagster_run.tags.get(keys.TAG_ATTEMPT)),
+            model_version=record.dagster_run.tags.get(keys.TAG_MODEL),
+            progressed=keys.TAG_PROGRESSED in record.dagster_run.tags,
+        )
+        for record in records
+    ]
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isdigit() else None
+
+
+def _reap(instance: DagsterInstance, decision: Reap) -> None:
+    """End the silent process, then record the run's end; the other order would let two streams write."""
+    if decision.heartbeat is not None:
+        end_silent_process(decision.heartbeat.pid, decision.heartbeat.create_time)
+    run = instance.get_run_by_id(decision.run_id)
+    if run is None or run.is_finished:
+        return
+    if decision.canceled:
+        instance.report_run_canceled(run, decision.reason)
+    else:
+        instance.report_run_failed(run, decision.reason)

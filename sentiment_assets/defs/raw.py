@@ -1,0 +1,81 @@
+"""``raw_tweets``: the labelled tweets as their source gives them."""
+
+from typing import Any
+
+from dagster import AssetExecutionContext, Config, DataVersion, MetadataValue, Output, ResourceParam, asset
+from pydantic import Field
+
+from sentiment_assets import keys
+from sentiment_assets.defs.presentation import table_metadata
+from sentiment_assets.resources.delta_io import PROVENANCE
+from sentiment_assets.resources.provenance import Provenance
+from sentiment_assets.resources.spark import SparkResource
+from sentiment_assets.schemas import RAW_TWEETS, REJECTED_ROWS
+from sentiment_assets.settings import Settings
+from sentiment_assets.sources import resolve
+from sentiment_assets.sources.sentiment140 import inspect
+from sentiment_assets.spark import delta
+from sentiment_assets.spark.raw import read_raw, version_of
+
+CODE_VERSION = "1"
+
+
+class RawTweetsConfig(Config):
+    """Where the labelled tweets come from."""
+
+    data: str | None = Field(
+        default=None,
+        description="A CSV or zip in Sentiment140's format, or 'sample' for the generated sample. "
+        "Empty: SENTIMENT_DATA, else the published file, else (unreachable) the generated sample.",
+    )
+    rows: int | None = Field(
+        default=None, ge=1, description="Train on a seeded sample of so many rows. Empty: all rows."
+    )
+    encoding: str = Field(default="ISO-8859-1", description="Encoding of the file; Sentiment140 is latin-1.")
+
+
+@asset(
+    key=keys.RAW_TWEETS,
+    group_name=keys.GROUP_INGEST,
+    kinds={"spark", "deltalake"},
+    owners=[keys.OWNER_DATA],
+    io_manager_key="delta_io",
+    code_version=CODE_VERSION,
+    metadata=table_metadata(RAW_TWEETS),
+)
+def raw_tweets(
+    context: AssetExecutionContext,
+    config: RawTweetsConfig,
+    settings: ResourceParam[Settings],
+    spark: ResourceParam[SparkResource],
+) -> Output[Any]:
+    """Sentiment140's labelled tweets in Delta.
+
+    The file is inspected before anything is replaced: a missing, truncated, wrongly encoded or one-class
+    file stops here and the last good table stays. Rows that cannot be used are kept in `rejected_rows`
+    with the reason.
+    """
+    source = resolve(settings, config.data, context.log.info)
+    context.log.info(f"{source.path.name}: {source.note}")
+    found = inspect(source.path, encoding=config.encoding)
+    session = spark.session(context.instance, context.run_id)
+    read = read_raw(session, found.path, encoding=config.encoding, rows=config.rows, seed=settings.seed)
+    delta.overwrite(session, read.rejected, settings.table(REJECTED_ROWS.name), REJECTED_ROWS)
+    sample = f"seeded sample of at most {config.rows:,} rows" if config.rows else "all rows"
+    provenance = Provenance(
+        data_version=version_of(found, rows=config.rows, seed=settings.seed, code_version=CODE_VERSION),
+        source_kind=source.kind,
+        source_file=source.path.name,
+        source_note=source.note,
+        sample=sample,
+    )
+    return Output(
+        read.tweets,
+        data_version=DataVersion(provenance.data_version),
+        metadata={
+            PROVENANCE: MetadataValue.json(provenance.as_dict()),
+            "source_note": MetadataValue.text(source.note),
+            "source_sha256": MetadataValue.text(found.sha256),
+            "rejected_rows": MetadataValue.int(delta.row_count(settings.table(REJECTED_ROWS.name))),
+        },
+    )

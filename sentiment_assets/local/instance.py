@@ -1,0 +1,83 @@
+"""Dagster's instance in SENTIMENT_HOME: its ``dagster.yaml`` and how to open it."""
+
+import os
+from typing import TYPE_CHECKING
+
+import yaml
+
+from sentiment_assets.keys import JOB_RETRAIN, JOB_SCORE_STREAM, TAG_ROLE
+from sentiment_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+
+def instance_config(settings: Settings) -> dict[str, object]:
+    """The content of ``dagster.yaml``.
+
+    One training run and one streaming run at a time: both write tables that take a single writer.
+    Run monitoring marks runs whose process is gone as failed; ticks of sensors are purged, since a
+    supervisor that ticks every few seconds would grow the database for ever.
+    """
+    return {
+        "telemetry": {"enabled": False},
+        "nux": {"enabled": False},
+        "compute_logs": {
+            "module": "dagster._core.storage.local_compute_log_manager",
+            "class": "LocalComputeLogManager",
+            "config": {"base_dir": str(settings.logs / "runs")},
+        },
+        "run_coordinator": {
+            "module": "dagster.core.run_coordinator",
+            "class": "QueuedRunCoordinator",
+            "config": {
+                "max_concurrent_runs": 4,
+                "dequeue_interval_seconds": 1,
+                "tag_concurrency_limits": [
+                    {"key": TAG_ROLE, "value": JOB_RETRAIN, "limit": 1},
+                    {"key": TAG_ROLE, "value": JOB_SCORE_STREAM, "limit": 1},
+                ],
+            },
+        },
+        "run_monitoring": {
+            "enabled": True,
+            "start_timeout_seconds": 180,
+            "cancel_timeout_seconds": 60,
+            "poll_interval_seconds": 15,
+        },
+        "sensors": {"use_threads": True, "num_workers": 4},
+        "schedules": {"use_threads": True, "num_workers": 2},
+        "retention": {
+            "sensor": {"purge_after_days": {"skipped": 1, "failure": 7, "success": 7}},
+            "schedule": {"purge_after_days": 30},
+        },
+    }
+
+
+def prepare_instance(settings: Settings) -> None:
+    """Create the folders and ``dagster.yaml``, and point ``DAGSTER_HOME`` of this process at them.
+
+    A ``dagster.yaml`` that is already there is kept: it may have been edited, or mounted by a deployment.
+
+    Raises
+    ------
+    SetupError
+        When SENTIMENT_HOME cannot be written.
+    """
+    settings.prepare()
+    config = settings.dagster_home / "dagster.yaml"
+    if not config.exists():
+        config.write_text(
+            "# Written by sentiment-assets; edit freely, it is not overwritten.\n"
+            + yaml.safe_dump(instance_config(settings), sort_keys=False)
+        )
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
+    os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
+
+
+def open_instance(settings: Settings) -> "DagsterInstance":
+    """Open the instance of SENTIMENT_HOME; close it with ``with``."""
+    from dagster import DagsterInstance
+
+    prepare_instance(settings)
+    return DagsterInstance.get()

@@ -1,0 +1,52 @@
+"""Forgetting everything: the one command that deletes SENTIMENT_HOME."""
+
+import shutil
+
+from sentiment_assets.failures import SetupError
+from sentiment_assets.kafka.broker import EmbeddedBroker
+from sentiment_assets.local.services import NAMES
+from sentiment_assets.runtime.instance import only_one
+from sentiment_assets.runtime.processes import reap_recorded
+from sentiment_assets.settings import Settings
+
+_OURS = (
+    "dagster_home",
+    "lake",
+    "models",
+    "checkpoints",
+    "kafka",
+    "logs",
+    "run",
+    "tmp",
+    "downloads",
+    "reports",
+)
+
+
+def reset_everything(settings: Settings) -> None:
+    """Stop what a crash left running and delete all state; the jar cache stays.
+
+    Only the folders that the product makes are deleted, so that a SENTIMENT_HOME pointed at a folder with
+    other files in it loses none of those.
+
+    Raises
+    ------
+    SetupError
+        When the main job runs in this home, or a folder cannot be deleted.
+    """
+    if not settings.root.exists():
+        return
+    settings.prepare()
+    with only_one(settings, "up"):
+        reap_recorded(settings, NAMES)
+        EmbeddedBroker(settings).stop()
+    try:
+        for name in _OURS:
+            folder = settings.root / name
+            if folder.exists():
+                shutil.rmtree(folder)
+    except OSError as error:
+        raise SetupError(
+            f"{error.filename} cannot be deleted ({error.strerror}).",
+            "Close what uses it, check its permissions, and run the command again.",
+        ) from error

@@ -1,0 +1,177 @@
+"""Commands that use a model: evaluate a file, score texts, replay tweets, run one lease in the foreground."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+from pyspark.ml import PipelineModel
+from rich.console import Console
+from rich.text import Text
+
+from sentiment_assets.failures import BrokerError, ModelError
+from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic
+from sentiment_assets.kafka.replay import replay_file
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.settings import Settings
+from sentiment_assets.sources.sentiment140 import inspect
+from sentiment_assets.spark.evaluation import evaluate
+from sentiment_assets.spark.explain import explain
+from sentiment_assets.spark.raw import read_labelled
+from sentiment_assets.spark.scoring import score
+from sentiment_assets.spark.session import build_session
+from sentiment_assets.streaming.lease import Progress, run_lease
+
+
+def load_model(settings: Settings, version: str | None) -> tuple[str, PipelineModel]:
+    """The named model, or the chosen one, verified; needs a Spark session to be there.
+
+    Raises
+    ------
+    ModelError
+        When none is chosen, the version is unknown, or files of it are missing.
+    """
+    store = ModelStore(settings.models)
+    wanted = version or store.chosen()
+    if wanted is None:
+        raise ModelError("No model is chosen yet.", "Run `sentiment-assets train` or `make run` first.")
+    return wanted, PipelineModel.load(str(store.folder(wanted) / "pipeline"))
+
+
+def evaluate_file(settings: Settings, file: Path, *, version: str | None, encoding: str) -> dict[str, Any]:
+    """Accuracy of a model on a labelled file.
+
+    Returns
+    -------
+    dict
+        ``rows`` scored, ``neutral_rows`` left out, ``accuracy, macro_f1, auc, ci95_low, ci95_high`` and
+        ``model_version``.
+
+    Raises
+    ------
+    SourceError
+        When the file cannot be used.
+    ModelError
+        When the model cannot be used.
+    """
+    settings.prepare()
+    found = inspect(file, encoding=encoding)
+    spark = build_session(settings, role="training", app_name="sentiment-assets evaluate")
+    name, model = load_model(settings, version)
+    labelled = read_labelled(spark, found.path, encoding)
+    metrics = evaluate(score(model, labelled.tweets))
+    return {
+        "rows": metrics.n,
+        "neutral_rows": labelled.neutral_rows,
+        "accuracy": metrics.accuracy,
+        "macro_f1": metrics.macro_f1,
+        "auc": metrics.auc,
+        "ci95_low": metrics.ci95_low,
+        "ci95_high": metrics.ci95_high,
+        "model_version": name,
+    }
+
+
+def score_texts(settings: Settings, texts: list[str], *, version: str | None) -> dict[str, Any]:
+    """Sentiment, probability and deciding terms of each text, in the order given."""
+    settings.prepare()
+    build_session(settings, role="stream", app_name="sentiment-assets score")
+    name, model = load_model(settings, version)
+    scores = [
+        {
+            "text": found.text,
+            "sentiment": found.sentiment,
+            "probability": found.probability,
+            "terms": [{"term": term, "contribution": weight} for term, weight in found.terms],
+            "note": found.note,
+        }
+        for found in explain(model, texts)
+    ]
+    return {"model_version": name, "scores": scores}
+
+
+def replay_to_topic(
+    settings: Settings,
+    file: Path,
+    *,
+    rate: float | None,
+    limit: int | None,
+    seed: int | None,
+    console: Console,
+) -> dict[str, Any]:
+    """Produce a file's tweets to the topic; Ctrl-C stops after what was delivered.
+
+    Raises
+    ------
+    BrokerError
+        When there is no broker.
+    SourceError
+        When the file cannot be used.
+    """
+    settings.prepare()
+    bootstrap = bootstrap_servers(settings)
+    if bootstrap is None:
+        raise BrokerError(
+            "No Kafka broker runs.",
+            "Start one with `sentiment-assets kafka start`, or name yours in SENTIMENT_KAFKA_BOOTSTRAP.",
+        )
+    ensure_topic(bootstrap, settings.topic, settings.topic_partitions)
+    stop = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        with console.status("replaying") as shown:
+            result = replay_file(
+                file,
+                bootstrap,
+                settings.topic,
+                rate=rate,
+                limit=limit,
+                seed=settings.seed if seed is None else seed,
+                on_progress=lambda sent: shown.update(f"replayed {sent:,} tweets"),
+                stop=stop,
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return vars(result)
+
+
+def stream_once(
+    settings: Settings,
+    *,
+    until_drained: bool,
+    lease_seconds: int | None,
+    version: str | None,
+    console: Console,
+) -> dict[str, Any]:
+    """One lease of the stream in this process, with its figures on the console."""
+    settings.prepare()
+    stopped: list[str] = []
+
+    def on_signal(signum: int, _frame: object) -> None:
+        stopped.append(f"stopped by {signal.Signals(signum).name}")
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with console.status("starting Spark") as shown:
+
+            def on_progress(progress: Progress) -> None:
+                lag = "?" if progress.lag is None else f"{progress.lag:,}"
+                shown.update(Text(f"{progress.state} · {progress.rows:,} rows · lag {lag}"))
+
+            spark = build_session(settings, role="stream", app_name="sentiment-assets stream")
+            result = run_lease(
+                spark,
+                settings,
+                model_version=version,
+                lease_seconds=lease_seconds or settings.lease_seconds,
+                idle_seconds=settings.idle_seconds,
+                until_drained=until_drained,
+                run_id=None,
+                lease=None,
+                on_progress=on_progress,
+                should_stop=lambda: stopped[0] if stopped else None,
+            )
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return vars(result)

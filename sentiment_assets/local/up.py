@@ -1,0 +1,285 @@
+"""The main job: broker, Dagster with its UI, training if needed, the supervised stream, replay.
+
+The story, top to bottom, is :func:`up`. Everything it starts it also ends; what ran before stays.
+"""
+
+import contextlib
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import FrameType
+
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster_graphql import DagsterGraphQLClient
+from rich.console import Console
+
+from sentiment_assets.failures import SentimentError, SourceError, TrainingError
+from sentiment_assets.kafka.broker import EmbeddedBroker
+from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.replay import ReplayResult, replay_file
+from sentiment_assets.keys import JOB_RETRAIN, JOB_RETRAIN_FULL, JOB_SCORE_STREAM, LOCATION, TAG_ROLE
+from sentiment_assets.local.figures import Figures, read_figures
+from sentiment_assets.local.instance import open_instance
+from sentiment_assets.local.runs import RunFollower
+from sentiment_assets.local.services import Services
+from sentiment_assets.local.training import describe_model, show_step, training_config
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.resources.orphans import fail_orphaned_runs
+from sentiment_assets.runtime.instance import only_one
+from sentiment_assets.runtime.jars import jar_paths
+from sentiment_assets.runtime.java import find_java
+from sentiment_assets.settings import Settings
+from sentiment_assets.sources import TrainingSource, resolve
+from sentiment_assets.streaming.heartbeat import read_heartbeat, request_stop
+
+log = logging.getLogger(__name__)
+_STREAM_STOP_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What a person asked of ``up``; see the command line for the meaning of each."""
+
+    data: str | None = None
+    rows: int | None = 200_000
+    profile: str = "quick"
+    messages: int = 20_000
+    rate: float = 200.0
+    port: int = 3000
+    exit_when_drained: bool = False
+
+
+@dataclass
+class _Stop:
+    """Set by Ctrl-C, SIGTERM or the end of the job."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+
+    def handler(self, signum: int, _frame: FrameType | None) -> None:
+        self.event.set()
+        # A second Ctrl-C ends at once instead of waiting for an orderly stop.
+        signal.signal(signum, signal.default_int_handler)
+
+    def wait(self, seconds: float) -> bool:
+        return self.event.wait(seconds)
+
+
+def up(settings: Settings, options: UpOptions, console: Console) -> None:
+    """Run the main job until it is interrupted, or drained with ``exit_when_drained``.
+
+    Raises
+    ------
+    SentimentError
+        With the cause and the next step, when a part cannot start or the training fails.
+    """
+    stop = _Stop()
+    with _signals(stop), only_one(settings, "up"), contextlib.ExitStack() as cleanup:
+        settings.prepare()
+        console.print(f"[bold]sentiment-assets[/] with its state in {settings.root}", highlight=False)
+        source = resolve(settings, options.data, lambda text: console.print(f"  {text}", markup=False))
+        console.print(f"data       {source.path.name}: {source.note}", markup=False, highlight=False)
+        java = find_java()
+        for configuration in ("spark", "broker"):
+            jar_paths(configuration, settings, lambda text: console.print(f"  {text}", markup=False))
+        console.print(f"java       {java.version} and the verified jars")
+
+        bootstrap = _start_broker(settings, console, cleanup)
+        services = Services(settings, options.port)
+        instance = cleanup.enter_context(open_instance(settings))
+        for run in fail_orphaned_runs(instance):
+            console.print(
+                f"           run {run.run_id[:8]} ({run.job_name}) of an earlier crash marked failed"
+            )
+        cleanup.callback(_stop_services, settings, services, console)
+        services.start(lambda text: console.print(f"dagster    {text}"))
+        console.print(f"[bold]ui         {services.url}[/]  (lineage: {services.url}/asset-groups)")
+
+        store = ModelStore(settings.models)
+        if store.chosen() is None:
+            _train(settings, options, source, services, instance, console, stop)
+        if stop.event.is_set():
+            return
+        console.print(describe_model(store), markup=False, highlight=False)
+        _stream(settings, options, source, bootstrap, services, instance, console, stop)
+
+
+def _start_broker(settings: Settings, console: Console, cleanup: contextlib.ExitStack) -> str:
+    """Use the configured cluster or a running broker, else start the embedded one."""
+    if settings.kafka_bootstrap:
+        ensure_topic(settings.kafka_bootstrap, settings.topic, settings.topic_partitions)
+        console.print(f"kafka      {settings.kafka_bootstrap} (yours), topic {settings.topic}")
+        return settings.kafka_bootstrap
+    broker = EmbeddedBroker(settings)
+    if not broker.status().running:
+        cleanup.callback(broker.stop)
+    status = broker.start()
+    if status.bootstrap is None:
+        raise SourceError("The embedded broker has no address.", "Run `sentiment-assets kafka start`.")
+    console.print(f"kafka      {status.bootstrap} (embedded), topic {settings.topic}")
+    return status.bootstrap
+
+
+def _train(
+    settings: Settings,
+    options: UpOptions,
+    source: TrainingSource,
+    services: Services,
+    instance: DagsterInstance,
+    console: Console,
+    stop: _Stop,
+) -> None:
+    """Train through Dagster, as a person would from the UI, and show each step."""
+    if options.rows is not None:
+        console.print(
+            f"training   on a seeded sample of at most {options.rows:,} rows (--rows all for every row), "
+            f"profile {options.profile}"
+        )
+    job = JOB_RETRAIN_FULL if options.profile == "full" else JOB_RETRAIN
+    client = DagsterGraphQLClient(settings.ui_host, port_number=services.port)
+    run_id = client.submit_job_execution(
+        job,
+        repository_location_name=LOCATION,
+        repository_name="__repository__",
+        run_config=training_config(source, options.data, options.rows),
+        tags={TAG_ROLE: JOB_RETRAIN},
+    )
+    console.print(f"training   run {services.url}/runs/{run_id}", highlight=False)
+    follower = RunFollower(instance, run_id, lambda event: show_step(console, event))
+    while not stop.wait(0.5):
+        status = follower.poll()
+        if status == DagsterRunStatus.SUCCESS:
+            return
+        if status in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED):
+            raise TrainingError(
+                f"The training run {run_id[:8]} ended as {status.value}: {'; '.join(follower.failures)}",
+                "The chosen model was not touched. Mend the cause and run the command again.",
+            )
+        services.restart_dead()
+    client.terminate_run(run_id)
+
+
+def _stream(
+    settings: Settings,
+    options: UpOptions,
+    source: TrainingSource,
+    bootstrap: str,
+    services: Services,
+    instance: DagsterInstance,
+    console: Console,
+    stop: _Stop,
+) -> None:
+    """Replay tweets into the topic and show live figures while the sensor keeps the stream alive."""
+    console.print(
+        "stream     the sensor starts it by itself; the first scored rows follow in about half a minute"
+    )
+    replay = _Replay(settings, options, source, bootstrap, stop.event)
+    replay.start()
+    shown = 0.0
+    figures: Figures | None = None
+    try:
+        while not stop.wait(1.0):
+            for name in services.restart_dead():
+                console.print(f"dagster    {name} had died; started again", style="yellow")
+            fail_orphaned_runs(instance)
+            replay.check()
+            figures = read_figures(settings, bootstrap)
+            if time.monotonic() - shown >= 5 or (figures.drained and options.exit_when_drained):
+                shown = time.monotonic()
+                console.print(f"live       {replay.text} · {figures.text}", markup=False, highlight=False)
+            if options.exit_when_drained and replay.finished and figures.drained:
+                console.print("drained    every message is scored or a dead letter", style="bold green")
+                return
+    finally:
+        stop.event.set()
+        replay.join(timeout=10)
+
+
+class _Replay(threading.Thread):
+    """Produces the messages in the background; its failure is raised by :meth:`check`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        options: UpOptions,
+        source: TrainingSource,
+        bootstrap: str,
+        stop: threading.Event,
+    ) -> None:
+        super().__init__(name="replay", daemon=True)
+        self._settings, self._options, self._source = settings, options, source
+        self._bootstrap, self._stop_event = bootstrap, stop
+        self._sent = 0
+        self._error: SentimentError | None = None
+        self._result: ReplayResult | None = None
+
+    @property
+    def text(self) -> str:
+        """How far the replay is."""
+        return f"replayed {self._sent:,} of {self._options.messages:,}"
+
+    @property
+    def finished(self) -> bool:
+        """Whether every message was delivered."""
+        return self._options.messages == 0 or self._result is not None
+
+    def check(self) -> None:
+        """Raise what went wrong in the thread, if anything did."""
+        if self._error is not None:
+            raise self._error
+
+    def run(self) -> None:
+        """Deliver ``messages`` tweets of the source file, shuffled."""
+        if self._options.messages == 0:
+            return
+        try:
+            self._result = replay_file(
+                self._source.path,
+                self._bootstrap,
+                self._settings.topic,
+                rate=self._options.rate,
+                limit=self._options.messages,
+                seed=self._settings.seed,
+                on_progress=self._on_progress,
+                stop=self._stop_event,
+            )
+        except SentimentError as error:
+            self._error = error
+
+    def _on_progress(self, sent: int) -> None:
+        self._sent = sent
+
+
+def _stop_services(settings: Settings, services: Services, console: Console) -> None:
+    """End the daemon, let the stream finish its batch, then end the rest."""
+    console.print("stopping   …")
+    services.stop(daemon_only=True)
+    heartbeat = read_heartbeat(settings)
+    if heartbeat is not None and heartbeat.running:
+        request_stop(settings, "the main job ends")
+        with open_instance(settings) as instance:
+            deadline = time.monotonic() + _STREAM_STOP_SECONDS
+            while time.monotonic() < deadline and _stream_runs(instance):
+                threading.Event().wait(0.3)
+    services.stop()
+    console.print("stopped")
+
+
+def _stream_runs(instance: DagsterInstance) -> bool:
+    running = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
+    return bool(
+        instance.get_run_ids(RunsFilter(tags={TAG_ROLE: JOB_SCORE_STREAM}, statuses=running), limit=1)
+    )
+
+
+@contextlib.contextmanager
+def _signals(stop: _Stop) -> Iterator[None]:
+    """Ctrl-C and SIGTERM ask for an orderly stop."""
+    before = {number: signal.signal(number, stop.handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

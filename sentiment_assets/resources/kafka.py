@@ -1,0 +1,49 @@
+"""Kafka as a Dagster resource: a few questions with hard time-outs, fit for a sensor tick."""
+
+from sentiment_assets.failures import BrokerError
+from sentiment_assets.kafka.client import bootstrap_servers, watermarks
+from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.positions import committed_offsets
+
+Ends = dict[int, tuple[int, int]]
+
+
+class KafkaResource:
+    """Answers where the topic ends and how far the stream is behind.
+
+    Parameters
+    ----------
+    settings
+        Installation settings; name the cluster and the topic.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @property
+    def topic(self) -> str:
+        """Name of the topic of tweets."""
+        return self._settings.topic
+
+    def ends(self) -> Ends | None:
+        """First and next offset by partition; None where the broker does not answer within seconds."""
+        bootstrap = bootstrap_servers(self._settings)
+        if bootstrap is None:
+            return None
+        try:
+            return watermarks(bootstrap, self._settings.topic, timeout=3.0)
+        except BrokerError:
+            return None
+
+    def lag_of(self, ends: Ends) -> dict[int, int]:
+        """Messages not yet scored, by partition."""
+        committed = committed_offsets(self._settings)
+        return {
+            partition: max(0, high - max(low, committed.get(partition, low)))
+            for partition, (low, high) in ends.items()
+        }
+
+    def lag(self) -> int | None:
+        """Messages not yet scored over all partitions; None where the broker does not answer."""
+        ends = self.ends()
+        return None if ends is None else sum(self.lag_of(ends).values())

@@ -1,0 +1,61 @@
+"""Runs whose process died without a word."""
+
+import time
+
+import psutil
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+
+from sentiment_assets.keys import TAG_PROCESS
+from sentiment_assets.runtime.identity import process_is_gone
+
+_HAS_A_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+_SAME_PROCESS_SECONDS = 2.0
+_MESSAGE = "The process of this run is gone (killed, or the machine stopped)."
+
+
+def fail_orphaned_runs(instance: DagsterInstance, *, start_seconds: float = 180.0) -> list[DagsterRun]:
+    """Mark runs as failed whose process is gone, so that they do not block the queue for ever.
+
+    The default run launcher never notices that the host of a run died (measured with Dagster 1.13): the
+    run would stay STARTED and the limit of one training run at a time would hold all others back.
+
+    Parameters
+    ----------
+    instance
+        The Dagster instance.
+    start_seconds
+        A run that carries no process tag yet is left alone for so long after its start.
+
+    Returns
+    -------
+    list of DagsterRun
+        The runs that were marked.
+    """
+    orphans = []
+    now = time.time()
+    for record in instance.get_run_records(RunsFilter(statuses=_HAS_A_PROCESS)):
+        run = record.dagster_run
+        tag = run.tags.get(TAG_PROCESS)
+        begun = record.start_time or record.create_timestamp.timestamp()
+        never_tagged = tag is None and now - begun > start_seconds
+        if never_tagged or (tag is not None and process_is_gone(tag)):
+            if run.status == DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run, _MESSAGE)
+            else:
+                instance.report_run_failed(run, _MESSAGE)
+            orphans.append(run)
+    return orphans
+
+
+def end_silent_process(pid: int, create_time: float, *, grace_seconds: float = 3.0) -> None:
+    """End a streaming process that gives no sign of life, unless its pid belongs to another one by now."""
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - create_time) > _SAME_PROCESS_SECONDS:
+            return
+        process.terminate()
+        process.wait(timeout=grace_seconds)
+    except psutil.TimeoutExpired:
+        process.kill()
+    except psutil.NoSuchProcess:
+        return

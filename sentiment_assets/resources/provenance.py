@@ -1,0 +1,66 @@
+"""Where data comes from, carried in each table's commits and from there into every model's manifest."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from deltalake import DeltaTable
+
+from sentiment_assets.failures import TableError
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a table was made of.
+
+    Parameters
+    ----------
+    data_version
+        Digest of the content and of everything that shaped it (sample, seed, code).
+    source_kind
+        ``file``, ``published`` or ``generated``.
+    source_file
+        Name of the file, without its folder.
+    source_note
+        One sentence that every place showing a result repeats.
+    sample
+        Which rows of the source were used.
+    """
+
+    data_version: str
+    source_kind: str
+    source_file: str
+    source_note: str
+    sample: str
+
+    def derive(self, *ingredients: object) -> Self:
+        """The provenance of a table made from this one by code and settings named by ``ingredients``."""
+        digest = hashlib.sha256(json.dumps([self.data_version, *map(str, ingredients)]).encode())
+        return replace(self, data_version=digest.hexdigest()[:16])
+
+    def as_dict(self) -> dict[str, str]:
+        """Plain JSON values."""
+        return asdict(self)
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Provenance of the newest commit of a Delta table that states it; starts no JVM.
+
+    Raises
+    ------
+    TableError
+        When the table is missing or was not written by an asset of ours.
+    """
+    if not (path / "_delta_log").is_dir():
+        raise TableError(
+            f"The table {path.name} does not exist.", "Materialize raw_tweets and the assets that follow it."
+        )
+    for commit in DeltaTable(str(path)).history(limit=50):
+        stated = commit.get("userMetadata")
+        if stated:
+            return Provenance(**json.loads(stated)["provenance"])
+    raise TableError(
+        f"The table {path} does not say what it was made of.", "Materialize the assets again from raw_tweets."
+    )

@@ -1,0 +1,50 @@
+"""The Spark session as a Dagster resource, started only when an asset first needs it."""
+
+from typing import TYPE_CHECKING
+
+from dagster import DagsterInstance
+from dagster_pyspark import LazyPySparkResource
+
+from sentiment_assets.keys import TAG_PROCESS
+from sentiment_assets.runtime.identity import process_tag
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.session import Role, spark_conf, stderr_to
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+class SparkResource:
+    """A lazily started Spark session for one role, through dagster-pyspark's ``LazyPySparkResource``.
+
+    The configuration is computed at the first use, not at definition time: it looks for Java and the jars.
+
+    Parameters
+    ----------
+    settings
+        Installation settings.
+    role
+        ``training`` or ``stream``, see :func:`sentiment_assets.spark.session.spark_conf`.
+    """
+
+    def __init__(self, settings: Settings, role: Role) -> None:
+        self._settings = settings
+        self._role: Role = role
+        self._lazy: LazyPySparkResource | None = None
+
+    def session(self, instance: DagsterInstance | None = None, run_id: str | None = None) -> "SparkSession":
+        """The session; the first call starts the JVM and notes on the run which process executes it.
+
+        Raises
+        ------
+        SetupError
+            When Java or the jars are missing.
+        """
+        if instance is not None and run_id is not None and instance.has_run(run_id):
+            instance.add_run_tags(run_id, {TAG_PROCESS: process_tag()})
+        if self._lazy is None:
+            conf = spark_conf(self._settings, role=self._role, app_name=f"sentiment-assets {self._role}")
+            self._lazy = LazyPySparkResource(spark_config=conf)
+        with stderr_to(self._settings.logs / f"spark-{self._role}-console.log"):
+            session: SparkSession = self._lazy.spark_session
+        return session
