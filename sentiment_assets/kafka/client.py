@@ -5,6 +5,7 @@ Does not belong here: producing (``replay``), running a broker (``broker``), con
 """
 
 import logging
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -72,6 +73,7 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int, timeout: float = 1
     BrokerError
         When the cluster cannot be reached or refuses.
     """
+    deadline = time.monotonic() + timeout
     admin = AdminClient(quiet(bootstrap))
     if (existing := _describe(admin, bootstrap, topic, timeout)) is not None:
         return len(existing.partitions)
@@ -83,7 +85,15 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int, timeout: float = 1
     except KafkaException as error:
         if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
             raise _refused(bootstrap, error) from error
-    return partitions
+    # The controller answers before the brokers know: until they do, clients are told that there is no such topic.
+    while time.monotonic() < deadline:
+        described = _describe(admin, bootstrap, topic, timeout)
+        if described is not None and all(part.leader is not None for part in described.partitions):
+            return len(described.partitions)
+        time.sleep(0.02)
+    raise BrokerError(
+        f"Kafka at {bootstrap} did not make the topic {topic} within {timeout:g} s.", _next_step()
+    )
 
 
 def topic_id(bootstrap: str, topic: str, timeout: float = 5.0) -> str | None:

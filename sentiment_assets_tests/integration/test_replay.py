@@ -1,0 +1,100 @@
+"""Replay against the real broker: every message once, whatever the limit; bad ones are counted."""
+
+import json
+import threading
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer
+
+from sentiment_assets.failures import BrokerError
+from sentiment_assets.kafka.client import ensure_topic, quiet, watermarks
+from sentiment_assets.kafka.replay import Message, produce, replay_file
+
+pytestmark = pytest.mark.broker
+
+ROWS = 200
+
+
+@pytest.fixture
+def topic(broker: str) -> str:
+    """A fresh topic of two partitions."""
+    name = f"replay-{uuid.uuid4().hex[:8]}"
+    assert ensure_topic(broker, name, 2) == 2
+    return name
+
+
+@pytest.fixture
+def labelled_file(tmp_path: Path) -> Path:
+    """A file in Sentiment140's format."""
+    path = tmp_path / "labelled.csv"
+    path.write_text(
+        "".join(
+            f'"{0 if n < ROWS / 2 else 4}","{n}","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","user{n}","text {n}"\n'
+            for n in range(ROWS)
+        ),
+        encoding="latin-1",
+    )
+    return path
+
+
+def consumed(bootstrap: str, topic: str) -> list[dict[str, object]]:
+    """All values of a topic, parsed."""
+    expected = sum(high for _, high in watermarks(bootstrap, topic).values())
+    consumer = Consumer(quiet(bootstrap) | {"group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
+    consumer.subscribe([topic])
+    values: list[dict[str, object]] = []
+    while len(values) < expected:
+        # Returns early only when it has as many as asked for.
+        batch = consumer.consume(expected - len(values), timeout=30)
+        assert batch, f"only {len(values)} of {expected} messages came"
+        values += [json.loads(message.value() or b"") for message in batch]
+    consumer.close()
+    return values
+
+
+def test_a_limit_delivers_so_many_distinct_messages(broker: str, topic: str, labelled_file: Path) -> None:
+    progress: list[int] = []
+    result = replay_file(labelled_file, broker, topic, limit=150, rate=2000, on_progress=progress.append)
+    assert (result.sent, result.failed, progress[-1]) == (150, 0, 150)
+    values = consumed(broker, topic)
+    assert len({value["id"] for value in values}) == len(values) == 150
+    assert {value["created_at"] for value in values} == {"2009-04-07T05:19:45Z"}
+
+
+def test_a_limit_above_the_rows_loops_over_the_file(broker: str, topic: str, labelled_file: Path) -> None:
+    assert replay_file(labelled_file, broker, topic, limit=2 * ROWS + 1).sent == 2 * ROWS + 1
+    times = Counter(value["id"] for value in consumed(broker, topic))
+    assert len(times) == ROWS
+    assert Counter(times.values()) == {2: ROWS - 1, 3: 1}
+
+
+def test_a_stop_ends_a_replay_and_what_was_sent_is_delivered(
+    broker: str, topic: str, labelled_file: Path
+) -> None:
+    stop = threading.Event()
+    result = replay_file(
+        labelled_file, broker, topic, limit=10_000, rate=200, on_progress=lambda _sent: stop.set(), stop=stop
+    )
+    assert 0 < result.sent < 10_000
+    assert len(consumed(broker, topic)) == result.sent
+
+
+def test_too_large_messages_are_counted_and_the_others_delivered(broker: str, topic: str) -> None:
+    messages = [
+        Message(b"a", b"x"),
+        Message(b"b", b"x" * 2_100_000),
+        Message(b"c", None),
+        Message(None, b"\xff"),
+    ]
+    result = produce(messages, broker, topic)
+    assert (result.sent, result.failed) == (3, 1)
+    assert sum(high for _, high in watermarks(broker, topic).values()) == 3
+
+
+def test_a_topic_that_does_not_exist_is_an_error_and_is_not_created(broker: str) -> None:
+    with pytest.raises(BrokerError, match="has no topic nowhere"):
+        produce([Message(None, b"x")], broker, "nowhere")
+    assert watermarks(broker, "nowhere") == {}
