@@ -31,6 +31,7 @@ def only_one(settings: Settings, what: str) -> Iterator[None]:
     owner = settings.run / f"{what}.owner"
     lock = FileLock(path, timeout=0)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except Timeout:
         pid = owner.read_text(encoding="utf-8").strip() if owner.is_file() else "unknown"

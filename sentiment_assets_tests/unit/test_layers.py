@@ -16,7 +16,7 @@ LEAVES = {"settings", "keys", "schemas", "failures"}
 # Each layer may import itself, the leaves, and what is named here.
 ALLOWED: dict[str, set[str]] = {
     **{leaf: set() for leaf in LEAVES},
-    "runtime": {"spark"},
+    "runtime": {"spark", "kafka"},  # the doctor looks at both
     "sources": set(),
     "kafka": {"runtime", "sources"},
     "spark": {"runtime", "sources"},
