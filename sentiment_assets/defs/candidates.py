@@ -72,7 +72,7 @@ def build_candidate_asset(candidate: Candidate) -> AssetsDefinition:
         spark: ResourceParam[SparkResource],
         model_store: ResourceParam[ModelStore],
         vector_cache: ResourceParam[VectorCache],
-    ) -> MaterializeResult[Any]:
+    ) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster knows the bare class only
         parameters = algorithm.params(values_of(config))
         session = spark.session(context.instance, context.run_id)
         train_path, test_path = settings.table(TRAIN_TWEETS.name), settings.table(TEST_TWEETS.name)

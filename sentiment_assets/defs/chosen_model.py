@@ -59,7 +59,7 @@ def chosen_model(
     settings: ResourceParam[Settings],
     spark: ResourceParam[SparkResource],
     model_store: ResourceParam[ModelStore],
-) -> MaterializeResult[Any]:
+) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster knows the bare class only
     """The model that the stream loads.
 
     Candidates trained on the current data are ranked on the test half `selection`; the best one replaces

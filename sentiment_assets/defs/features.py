@@ -56,7 +56,7 @@ def build_feature_asset(variant: Variant, priority: int) -> AssetsDefinition:
         spark: ResourceParam[SparkResource],
         model_store: ResourceParam[ModelStore],
         vector_cache: ResourceParam[VectorCache],
-    ) -> MaterializeResult[Any]:
+    ) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster knows the bare class only
         parameters = variant.params(values_of(config))
         session = spark.session(context.instance, context.run_id)
         train_path = settings.table(TRAIN_TWEETS.name)

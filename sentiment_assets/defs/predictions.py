@@ -195,7 +195,7 @@ def supervisor_sensor(settings: Settings) -> SensorDefinition:
         decision = decide(
             time.time(),
             stream_runs(context.instance),
-            heartbeats.read(settings),
+            heartbeats.read_heartbeat(settings),
             model_store.chosen(),
             kafka.lag(),
             SupervisorPolicy.from_settings(settings, context.last_sensor_start_time),

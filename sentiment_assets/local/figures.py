@@ -60,7 +60,7 @@ def read_figures(settings: Settings, bootstrap: str) -> Figures:
         messages = sum(high - low for low, high in ends.values())
     except BrokerError:
         messages = None
-    beat = heartbeats.read(settings)
+    beat = heartbeats.read_heartbeat(settings)
     lag = status["lag"]
     accounted = status["predictions"] + status["dead_letters"]
     return Figures(

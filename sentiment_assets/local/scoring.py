@@ -62,7 +62,7 @@ def evaluate_file(settings: Settings, file: Path, *, version: str | None, encodi
     metrics = evaluate(score(model, labelled.tweets))
     return {
         "rows": metrics.n,
-        "neutral_rows": labelled.neutral_rows,
+        "neutral_rows": labelled.neutral,
         "accuracy": metrics.accuracy,
         "macro_f1": metrics.macro_f1,
         "auc": metrics.auc,

@@ -63,13 +63,13 @@ def test_a_killed_streaming_run_comes_back_without_gap_or_duplicate(product: Pro
         return int(product.status()["predictions"]) - before
 
     eventually(lambda: scored() > 100, 120, "Scoring of the first hundred messages", product.log.read_text)
-    beat = heartbeats.read(settings)
+    beat = heartbeats.read_heartbeat(settings)
     assert beat is not None
     assert beat.run_id is not None
     os.kill(beat.pid, signal.SIGKILL)
     assert replay.wait(timeout=120) == 0
     eventually(lambda: scored() == 2000, 180, "Scoring of all 2,000 messages", product.log.read_text)
-    after = heartbeats.read(settings)
+    after = heartbeats.read_heartbeat(settings)
     assert after is not None
     assert after.run_id != beat.run_id
     status = product.status()
