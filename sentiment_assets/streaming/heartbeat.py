@@ -7,7 +7,6 @@ Does not belong here: what to do about a silent stream (``supervisor``).
 
 import dataclasses
 import json
-import os
 import platform
 import time
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from typing import Any
 import psutil
 
 from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.files import replace_file
 
 _SAME_PROCESS_SECONDS = 1.0
 
@@ -120,12 +120,9 @@ def write_heartbeat(settings: Settings, heartbeat: Heartbeat) -> None:
     OSError
         When the disk is full or the folder is gone.
     """
-    target = _path(settings)
-    temporary = target.with_name(f"{target.name}.{os.getpid()}.tmp")
     content = dataclasses.asdict(heartbeat)
     del content["alive"]
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.replace(target)
+    replace_file(_path(settings), json.dumps(content), durable=False)
 
 
 def read_heartbeat(settings: Settings) -> Heartbeat | None:

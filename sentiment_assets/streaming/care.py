@@ -1,0 +1,72 @@
+"""Care for the stream's tables: merge small files, delete those no version needs.
+
+Only inside the process that writes the tables, and only while no batch runs. Does not belong here: the commands
+themselves (``spark.delta``).
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deltalake import DeltaTable
+from pyspark.sql import SparkSession
+
+from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import compact, table_exists, vacuum
+
+log = logging.getLogger(__name__)
+
+SMALL_BYTES = 16 * 2**20
+"""A smaller file is merged with others; a larger one is left alone, else each lease would rewrite the table."""
+LARGE_BYTES = 128 * 2**20
+"""Size that merged files aim at."""
+SMALL_FILES = 64
+"""So many small files make a compaction worth its seconds: two minutes of a busy stream."""
+_DAY_SECONDS = 86_400
+
+
+def care_for_tables(spark: SparkSession, settings: Settings) -> None:
+    """Compact each table of the stream when it has many small files; once a day vacuum it (7 days are kept).
+
+    Raises
+    ------
+    TableError
+        When the disk is full or another process writes a table.
+    """
+    for table in (PREDICTIONS, DEAD_LETTERS):
+        path = settings.table(table.name)
+        if not table_exists(path):
+            continue
+        if small_files(path) >= SMALL_FILES:
+            with _file_sizes(spark):
+                left = compact(spark, path)
+            log.info("Compacted %s to %d files", table.name, left.files)
+        stamp = settings.checkpoints / f"{table.name}.vacuumed"
+        if not stamp.exists() or abs(time.time() - stamp.stat().st_mtime) > _DAY_SECONDS:
+            if stamp.exists():
+                vacuum(spark, path)
+            stamp.touch()
+
+
+def small_files(path: Path) -> int:
+    """Data files of a table that a compaction would merge; needs no JVM."""
+    sizes = DeltaTable(str(path)).get_add_actions(flatten=True)["size_bytes"].to_pylist()
+    return sum(size < SMALL_BYTES for size in sizes)
+
+
+@contextmanager
+def _file_sizes(spark: SparkSession) -> Iterator[None]:
+    names = {
+        "spark.databricks.delta.optimize.minFileSize": SMALL_BYTES,
+        "spark.databricks.delta.optimize.maxFileSize": LARGE_BYTES,
+    }
+    for name, size in names.items():
+        spark.conf.set(name, size)
+    try:
+        yield
+    finally:
+        for name in names:
+            spark.conf.unset(name)

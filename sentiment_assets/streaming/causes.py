@@ -1,0 +1,96 @@
+"""From the stack trace of a dead query to one sentence and a next step.
+
+Belongs here: the failures an operator meets. Does not belong here: raising them (``lease``).
+"""
+
+import re
+from typing import NamedTuple
+
+from sentiment_assets.failures import StreamError
+
+
+class _Cause(NamedTuple):
+    pattern: str
+    what: str
+    next_step: str
+
+
+_GOES_ON = "the stream goes on where it stopped"
+_CAUSES = (
+    _Cause(
+        r"No space left on device|Disk quota exceeded",
+        "The disk is full",
+        f"Free some disk: {_GOES_ON}, nothing is lost.",
+    ),
+    _Cause(
+        r"Read-only file system|Permission denied|AccessDeniedException",
+        "A file of the stream cannot be written",
+        f"Make SENTIMENT_HOME writable; {_GOES_ON}.",
+    ),
+    _Cause(
+        r"OutOfMemoryError|GC overhead limit exceeded",
+        "The Spark JVM ran out of memory",
+        "Raise SENTIMENT_STREAM_MEMORY or lower SENTIMENT_MAX_OFFSETS_PER_TRIGGER.",
+    ),
+    _Cause(
+        r"KAFKA_DATA_LOSS|OffsetOutOfRange|data may have been lost|data was lost|aged out|offset was changed"
+        r"|UnknownTopicOrPartition",
+        "Kafka no longer has messages that were not scored yet (retention, or a topic made anew)",
+        "Run `sentiment-assets reset --stream` to score what the topic still has.",
+    ),
+    _Cause(
+        r"Incomplete log file|[Mm]alformed log|MALFORMED_|ChecksumException|Failed to read log file"
+        r"|CANNOT_LOAD_CHECKPOINT|UNSUPPORTED_LOG_VERSION|batch \d+ doesn't exist",
+        "The checkpoint of the stream is damaged",
+        "Restore SENTIMENT_HOME/checkpoints and lake from one backup, or run `sentiment-assets reset --stream`.",
+    ),
+    _Cause(
+        r"TimeoutException|DisconnectException|KafkaAdminClient|No resolvable bootstrap|node assignment"
+        r"|Connection refused|Failed to construct kafka|Failed to get metadata",
+        "The Kafka broker does not answer",
+        f"Start it (`sentiment-assets kafka start`) or check SENTIMENT_KAFKA_BOOTSTRAP; {_GOES_ON}.",
+    ),
+    _Cause(
+        r"Concurrent\w*Exception|DELTA_|FileNotFoundException|NoSuchFileException",
+        "The table was changed or removed by something else while the stream ran",
+        "Let no other process write it, then start the stream again.",
+    ),
+    _Cause(
+        r"Py4JNetworkError|ConnectionRefusedError|Answer from Java side is empty",
+        "The Spark JVM is gone (killed, or the machine is short of memory)",
+        f"Start the stream again: {_GOES_ON}. SENTIMENT_HOME/logs/spark-stream.log may say why.",
+    ),
+)
+
+_CAUSED_BY = re.compile(r"^Caused by: (?:[\w.$]+: )?(.+)$", re.MULTILINE)
+_MAX_CHARACTERS = 300
+
+
+def explain(trace: str) -> StreamError:
+    """Recognise the cause of a query's death.
+
+    Parameters
+    ----------
+    trace
+        Message and stack trace of the exception.
+
+    Returns
+    -------
+    StreamError
+        One sentence with the cause in Spark's own words behind it, and the next step.
+    """
+    own_words = _root_cause(trace)
+    for cause in _CAUSES:
+        if re.search(cause.pattern, trace):
+            return StreamError(f"{cause.what} ({own_words}).", cause.next_step)
+    return StreamError(
+        f"The streaming query failed ({own_words}).",
+        f"Read the end of SENTIMENT_HOME/logs/spark-stream.log; {_GOES_ON}.",
+    )
+
+
+def _root_cause(trace: str) -> str:
+    causes = _CAUSED_BY.findall(trace)
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    cause = causes[-1] if causes else (lines[0] if lines else "no message")
+    return str(cause)[:_MAX_CHARACTERS].rstrip(". ")

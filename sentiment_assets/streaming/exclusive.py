@@ -1,0 +1,127 @@
+"""One stream at a time: a lock on a file that the writing JVM itself holds.
+
+The Spark JVM, not Python, writes the tables, and it can outlive a killed Python process by a moment. So the lock
+is a ``FileChannel`` lock of the JVM: the operating system drops it when the JVM is gone, never before. On Linux
+and macOS that is a POSIX record lock, which Python can test and take with ``fcntl``.
+Does not belong here: the lock of a single table (``spark.delta``).
+"""
+
+import contextlib
+import errno
+import fcntl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from py4j.protocol import Py4JJavaError
+
+from sentiment_assets.failures import StreamError
+from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.heartbeat import read_heartbeat
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+_POLL_SECONDS = 0.1
+PATIENCE_SECONDS = 15.0
+"""How long a new stream waits for the JVM of a dead one to go; shutting down took 1 to 3 s when measured."""
+
+
+def lock_file(settings: Settings) -> Path:
+    """The file that is locked; its content means nothing."""
+    return settings.run / "stream.lock"
+
+
+@contextlib.contextmanager
+def hold_stream_lock(
+    spark: "SparkSession", settings: Settings, patience: float = PATIENCE_SECONDS
+) -> Iterator[None]:
+    """Be the only stream of this home while the block runs.
+
+    Parameters
+    ----------
+    patience
+        Seconds to wait while the lock is held but no living process stands behind the last heartbeat.
+
+    Raises
+    ------
+    StreamError
+        When another stream runs; names it.
+    """
+    channel = _jvm(spark).java.io.RandomAccessFile(str(lock_file(settings)), "rw").getChannel()
+    try:
+        deadline = time.monotonic() + patience
+        while _try_lock(channel) is None:
+            heartbeat = read_heartbeat(settings)
+            if time.monotonic() >= deadline or (heartbeat is not None and heartbeat.running):
+                raise _held(settings)
+            time.sleep(_POLL_SECONDS)
+        yield
+    finally:
+        # Closing the channel drops the lock. A JVM that is gone has dropped it already.
+        with contextlib.suppress(Exception):
+            channel.close()
+
+
+@contextlib.contextmanager
+def exclude_streams(settings: Settings) -> Iterator[None]:
+    """Keep any stream from starting while the block runs; needs no JVM.
+
+    Raises
+    ------
+    StreamError
+        When a stream runs; names it.
+    """
+    settings.run.mkdir(parents=True, exist_ok=True)
+    with lock_file(settings).open("ab") as file:
+        if not _take(file.fileno(), fcntl.LOCK_EX):
+            raise _held(settings)
+        yield
+
+
+def stream_is_running(settings: Settings) -> bool:
+    """Whether some process holds the lock; needs no JVM."""
+    try:
+        with lock_file(settings).open("rb") as file:
+            return not _take(file.fileno(), fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+
+
+def _take(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
+
+
+def _try_lock(channel: Any) -> Any:
+    """The lock, or ``None`` when another process or another thread of this JVM holds it."""
+    try:
+        return channel.tryLock()
+    except Py4JJavaError as error:
+        if "OverlappingFileLockException" in str(error.java_exception):
+            return None
+        raise
+
+
+def _held(settings: Settings) -> StreamError:
+    heartbeat = read_heartbeat(settings)
+    if heartbeat is None or not heartbeat.running:
+        who = "a process that has given no heartbeat yet"
+    elif heartbeat.run_id:
+        who = f"run {heartbeat.run_id} (process {heartbeat.pid}, {heartbeat.state})"
+    else:
+        who = f"process {heartbeat.pid} in the foreground ({heartbeat.state})"
+    return StreamError(
+        f"Another stream writes the tables of {settings.root}: {who}.",
+        "Wait for its end or stop it; `sentiment-assets status` shows it.",
+    )
+
+
+def _jvm(spark: "SparkSession") -> Any:
+    return spark._jvm

@@ -1,0 +1,124 @@
+"""How far the stream is, read from files without a JVM.
+
+Structured Streaming plans a batch in ``offsets/N`` and records its end in ``commits/N``; the position of the
+predictions is where the newest batch with both ends. The dead letters have a position file of our own.
+Does not belong here: which table the checkpoint belongs to (``pairing``).
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.files import replace_file
+
+Offsets = dict[int, int]
+"""Kafka partition -> next offset to read."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a checkpoint stands.
+
+    Parameters
+    ----------
+    batch
+        Number of the newest committed micro-batch; ``None`` before the first.
+    offsets
+        Next offset by partition; messages below are scored or dead letters.
+    """
+
+    batch: int | None = None
+    offsets: Offsets = field(default_factory=dict)
+
+
+def checkpoint(settings: Settings) -> Path:
+    """The checkpoint of the predictions query."""
+    return settings.checkpoints / "predictions"
+
+
+def committed_offsets(settings: Settings) -> Offsets:
+    """Next offset to score by partition; empty before the first batch."""
+    return committed_position(settings).offsets
+
+
+def committed_position(settings: Settings) -> Position:
+    """The newest batch whose plan and commit are both readable."""
+    folder = checkpoint(settings)
+    for batch in _batches(folder / "commits"):
+        offsets = planned_offsets(folder, batch, settings.topic)
+        if offsets is not None:
+            return Position(batch, offsets)
+    return Position()
+
+
+def has_batches(settings: Settings) -> bool:
+    """Whether the checkpoint has planned at least one batch, committed or not."""
+    return next(_batches(checkpoint(settings) / "offsets"), None) is not None
+
+
+def planned_offsets(folder: Path, batch: int, topic: str) -> Offsets | None:
+    """Where a batch ends by its plan; ``None`` when the file is missing, damaged or of another topic."""
+    try:
+        lines = (folder / "offsets" / str(batch)).read_text(encoding="utf-8").splitlines()
+        return parse_offsets(lines[-1], topic)
+    except (OSError, ValueError, IndexError, TypeError, AttributeError, KeyError):
+        return None
+
+
+def first_offsets(settings: Settings) -> Offsets:
+    """Where the stream began to read each partition; empty before the first batch.
+
+    Spark writes it once, behind a zero byte: a partition that was added later is read from 0.
+    """
+    try:
+        lines = (checkpoint(settings) / "sources" / "0" / "0").read_text(encoding="utf-8").splitlines()
+        return parse_offsets(lines[-1], settings.topic)
+    except (OSError, ValueError, IndexError, TypeError, AttributeError, KeyError):
+        return {}
+
+
+def read_dead_letter_position(settings: Settings, pair_id: str) -> Offsets | None:
+    """Up to where the dead letters of this pair are complete; ``None`` when nothing readable says so."""
+    try:
+        content = json.loads(_dead_letter_file(settings).read_text(encoding="utf-8"))
+        if content["pair_id"] != pair_id:
+            return None
+        return {int(partition): int(offset) for partition, offset in content["offsets"].items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def write_dead_letter_position(settings: Settings, pair_id: str, offsets: Offsets) -> None:
+    """Record up to where the dead letters are complete.
+
+    Raises
+    ------
+    OSError
+        When the disk is full.
+    """
+    file = _dead_letter_file(settings)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, json.dumps({"pair_id": pair_id, "offsets": offsets}))
+
+
+def parse_offsets(text: str, topic: str) -> Offsets:
+    """Read Spark's form of Kafka offsets, ``{"topic": {"0": 12}}``.
+
+    Raises
+    ------
+    ValueError, KeyError
+        When the text has another form or names another topic only.
+    """
+    return {int(partition): int(offset) for partition, offset in json.loads(text)[topic].items()}
+
+
+def _dead_letter_file(settings: Settings) -> Path:
+    return settings.checkpoints / "dead_letters" / "position.json"
+
+
+def _batches(folder: Path) -> Iterator[int]:
+    """Batch numbers in a log folder, newest first."""
+    if folder.is_dir():
+        yield from sorted((int(file.name) for file in folder.iterdir() if file.name.isdigit()), reverse=True)

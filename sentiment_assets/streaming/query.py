@@ -1,0 +1,96 @@
+"""The streaming query: Kafka -> parse -> score -> the table ``predictions``, exactly once by Spark and Delta alone.
+
+Belongs here: the plan and its options. Does not belong here: when it starts and ends (``lease``).
+"""
+
+from pyspark.ml import PipelineModel
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming.query import StreamingQuery
+
+from sentiment_assets.schemas import PREDICTIONS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.scoring import score, sentiment_expr
+from sentiment_assets.streaming.parsing import parse
+from sentiment_assets.streaming.positions import checkpoint
+from sentiment_assets.streaming.progress import INTAKE, SCORED
+
+QUERY_NAME = "predictions"
+
+
+def kafka_options(bootstrap: str) -> dict[str, str]:
+    """Options that every reader of the topic shares.
+
+    ``failOnDataLoss`` stays on: messages that retention took before they were scored are an error, not a gap.
+    """
+    return {
+        "kafka.bootstrap.servers": bootstrap,
+        "failOnDataLoss": "true",
+        # Kafka's defaults, 1 MiB and 500 records a poll, are made for many small consumers.
+        "kafka.max.partition.fetch.bytes": str(8 * 2**20),
+        "kafka.max.poll.records": "10000",
+    }
+
+
+def read_topic(spark: SparkSession, settings: Settings, bootstrap: str) -> DataFrame:
+    """The topic as a streaming DataFrame, from the checkpoint's position or else from its start."""
+    return (
+        spark.readStream.format("kafka")
+        .options(**kafka_options(bootstrap))
+        .option("subscribe", settings.topic)
+        .option("startingOffsets", "earliest")
+        .option("maxOffsetsPerTrigger", settings.max_offsets_per_trigger)
+        .load()
+    )
+
+
+def predictions(messages: DataFrame, model: PipelineModel, version: str) -> DataFrame:
+    """Score the messages that can be scored.
+
+    Parameters
+    ----------
+    messages
+        Rows of Spark's Kafka source, batch or streaming.
+    model, version
+        The fitted pipeline, and the version that each row names.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``schemas.PREDICTIONS`` in their order. Messages with a reason not to be scored are counted
+        (observation ``intake``) and left out.
+    """
+    sent = F.unix_millis("kafka_timestamp")
+    # The observation also keeps the optimizer from pushing the filter below the parser, which would parse twice.
+    parsed = parse(messages).observe(
+        INTAKE,
+        F.count(F.lit(1)).alias("messages"),
+        F.count("reason").alias("bad"),
+        F.percentile_approx(sent, 0.5, 100).alias("median_ms"),
+        F.min(sent).alias("oldest_ms"),
+    )
+    good = parsed.where("reason IS NULL").drop("key", "value", "reason")
+    scored = score(model, good).withColumns(
+        {
+            "sentiment": sentiment_expr(F.col("probability")),
+            "model_version": F.lit(version),
+            "scored_at": F.current_timestamp(),
+        }
+    )
+    return scored.select(PREDICTIONS.column_names).observe(
+        SCORED,
+        F.count(F.lit(1)).alias("rows"),
+        F.count_if(F.col("sentiment") == "positive").alias("positives"),
+    )
+
+
+def start(frame: DataFrame, settings: Settings) -> StreamingQuery:
+    """Start writing ``frame`` to the predictions table, batch after batch as fast as messages come."""
+    return (
+        frame.writeStream.format("delta")
+        .queryName(QUERY_NAME)
+        .outputMode("append")
+        .option("checkpointLocation", str(checkpoint(settings)))
+        .option("path", str(settings.table(PREDICTIONS.name)))
+        .start()
+    )
