@@ -1,9 +1,10 @@
 """All definitions, from one function that production and tests call alike."""
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from dagster import Definitions, in_process_executor
+from dagster import BetaWarning, Definitions, in_process_executor
 
 from sentiment_assets.defs.candidates import candidate_assets
 from sentiment_assets.defs.checks import table_checks
@@ -21,6 +22,10 @@ from sentiment_assets.resources.kafka import KafkaResource
 from sentiment_assets.resources.spark import SparkResource
 from sentiment_assets.resources.vectors import VectorCache
 from sentiment_assets.settings import Settings
+
+
+# `Output.data_version` is in beta; the pinned Dagster has it, and the warning would repeat in every run's log.
+warnings.filterwarnings("ignore", category=BetaWarning)
 
 
 def build_definitions(

@@ -37,7 +37,8 @@ from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark import delta
 from sentiment_assets.streaming import heartbeat as heartbeats
-from sentiment_assets.streaming.lease import Progress, run_lease
+from sentiment_assets.streaming.lease import run_lease
+from sentiment_assets.streaming.progress import Progress
 from sentiment_assets.streaming.supervisor import (
     Launch,
     Reap,

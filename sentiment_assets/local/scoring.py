@@ -20,7 +20,8 @@ from sentiment_assets.spark.explain import explain
 from sentiment_assets.spark.raw import read_labelled
 from sentiment_assets.spark.scoring import score
 from sentiment_assets.spark.session import build_session
-from sentiment_assets.streaming.lease import Progress, run_lease
+from sentiment_assets.streaming.lease import run_lease
+from sentiment_assets.streaming.progress import Progress
 
 
 def load_model(settings: Settings, version: str | None) -> tuple[str, PipelineModel]:
@@ -156,7 +157,7 @@ def stream_once(
 
             def on_progress(progress: Progress) -> None:
                 lag = "?" if progress.lag is None else f"{progress.lag:,}"
-                shown.update(Text(f"{progress.state} · {progress.rows:,} rows · lag {lag}"))
+                shown.update(Text(f"{progress.phase} · {progress.rows:,} rows · lag {lag}"))
 
             spark = build_session(settings, role="stream", app_name="sentiment-assets stream")
             result = run_lease(
