@@ -20,6 +20,15 @@ _LABELLED = ("tweet_id", "author", "label", "text_key", "text")
 # A tweet that occurs with both labels occurs twice. An id of more rows is no identity but a placeholder.
 _COPIES_OF_ONE_TWEET = 4
 _BUCKETS = 1_000_000
+_ENTITIES = (
+    ("&amp;", "&"),
+    ("&lt;", "<"),
+    ("&gt;", ">"),
+    ("&quot;", "'"),
+    ("&#39;", "'"),
+    ("&apos;", "'"),
+    ("&nbsp;", " "),
+)
 
 
 @dataclass(frozen=True)
@@ -141,12 +150,16 @@ def normalised(text: "Column | str") -> "Column":
     any model, so that texts equal to a model are equal here.
     """
     column = F.lower(F.coalesce(text, F.lit("")))
-    for entity, character in (("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'")):
-        column = F.replace(column, F.lit(entity), F.lit(character))
-    column = F.regexp_replace(column, r"(?:https?://|www\.)\S*|@[a-z0-9_]+", " ")
-    column = F.regexp_replace(column, r"['\u2019`]", "")
+    plain = column
+    for entity, character in _ENTITIES:
+        plain = F.replace(plain, F.lit(entity), F.lit(character))
+    column = F.when(F.contains(column, F.lit("&")), plain).otherwise(column)
+    linked = F.contains(column, F.lit("@")) | F.contains(column, F.lit("http")) | F.contains(column, F.lit("www."))
+    bare = F.regexp_replace(column, r"(?:https?://|www\.)\S*|@[a-z0-9_]+", " ")
+    column = F.when(linked, bare).otherwise(column)
+    column = F.translate(column, "'\u2019`", "")
     column = F.regexp_replace(column, r"[^\p{L}\p{N}\p{So}]+", " ")
-    return F.trim(F.regexp_replace(column, r"(\p{L})\1{2,}", "$1$1"))
+    return F.trim(F.regexp_replace(column, r"(.)\1{2,}", "$1$1"))
 
 
 def text_key(normal: "Column | str") -> "Column":
