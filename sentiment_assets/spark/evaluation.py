@@ -1,0 +1,288 @@
+"""Figures about scored rows, each with its uncertainty.
+
+Belongs here: one Spark aggregation that counts labels per probability, and the exact figures that follow from it.
+Does not belong here: scoring (``scoring``), ranking candidates (``models``).
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sentiment_assets.failures import TrainingError
+from sentiment_assets.spark.scoring import THRESHOLD
+
+FloatArray = npt.NDArray[np.float64]
+
+SELECTION = "selection"
+REPORT = "report"
+_Z95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class ScoreCounts:
+    """How many positive and negative rows got each probability, probabilities rising.
+
+    Everything that depends on scores and labels alone follows from it exactly: accuracy, AUC, calibration, curves.
+    """
+
+    probability: FloatArray
+    positive: FloatArray
+    negative: FloatArray
+
+    @classmethod
+    def of(cls, probability: FloatArray, positive: FloatArray, negative: FloatArray) -> Self:
+        """Sort by probability; equal probabilities may come in several entries."""
+        order = np.argsort(probability, kind="stable")
+        distinct, starts = np.unique(probability[order], return_index=True)
+        return cls(
+            distinct,
+            np.add.reduceat(positive[order], starts) if len(distinct) else positive,
+            np.add.reduceat(negative[order], starts) if len(distinct) else negative,
+        )
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one model on one set of rows.
+
+    Attributes
+    ----------
+    n, accuracy, ci95_low, ci95_high
+        Rows, share of correct rows at the threshold 0.5, Wilson's 95 % interval (Wilson 1927).
+    macro_f1
+        Mean of the F1 of both classes; an empty class counts 0.
+    auc, auc_ci95_low, auc_ci95_high
+        Area under the ROC curve as the exact rank statistic, ties one half, with DeLong's 95 % interval
+        (DeLong, DeLong & Clarke-Pearson 1988). NaN when only one class is present.
+    tn, fp, fn, tp
+        Confusion matrix.
+    log_loss, brier
+        Mean negative log-likelihood in nats, mean squared error of the probability.
+    """
+
+    n: int
+    accuracy: float
+    ci95_low: float
+    ci95_high: float
+    macro_f1: float
+    auc: float
+    auc_ci95_low: float
+    auc_ci95_high: float
+    tn: int
+    fp: int
+    fn: int
+    tp: int
+    log_loss: float
+    brier: float
+
+    def as_dict(self) -> dict[str, int | float]:
+        """Figure name -> value."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class HalvesMetrics:
+    """Figures over all test rows, over the half that ranks candidates, and over the half that is only reported."""
+
+    test: Metrics
+    selection: Metrics
+    report: Metrics
+
+    def as_dict(self) -> dict[str, int | float]:
+        """All of the test figures, and ``selection_*`` and ``report_*`` with n, accuracy and interval."""
+        flat = self.test.as_dict()
+        for half, metrics in ((SELECTION, self.selection), (REPORT, self.report)):
+            for name in ("n", "accuracy", "ci95_low", "ci95_high"):
+                flat[f"{half}_{name}"] = getattr(metrics, name)
+        return flat
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Whether two models err on the same rows.
+
+    Attributes
+    ----------
+    only_first, only_second
+        Rows that only the first, only the second model got right.
+    p_value
+        Of the two being equally accurate: chi-square with continuity correction (Edwards 1948).
+    """
+
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+def evaluate(scored: DataFrame) -> Metrics:
+    """Figures of ``scored`` in one Spark pass.
+
+    Parameters
+    ----------
+    scored
+        Columns ``label DOUBLE`` (0.0 or 1.0) and ``probability DOUBLE``.
+
+    Raises
+    ------
+    TrainingError
+        No rows, or a probability that is not a number.
+    """
+    return metrics_of(_counts(scored.withColumn("half", F.lit("")))[""])
+
+
+def evaluate_halves(scored: DataFrame) -> HalvesMetrics:
+    """Figures over all rows and over each half, in one Spark pass.
+
+    Parameters
+    ----------
+    scored
+        As for :func:`evaluate`, with ``half STRING``: 'selection' or 'report'.
+
+    Raises
+    ------
+    TrainingError
+        A half without rows, or a probability that is not a number.
+    """
+    counts = _counts(scored)
+    for half in (SELECTION, REPORT):
+        if half not in counts:
+            raise TrainingError(
+                f"The test rows have no half '{half}'.",
+                "Materialize test_tweets again; too few rows may be the cause.",
+            )
+    halves = [counts[SELECTION], counts[REPORT]]
+    both = ScoreCounts.of(
+        np.concatenate([half.probability for half in halves]),
+        np.concatenate([half.positive for half in halves]),
+        np.concatenate([half.negative for half in halves]),
+    )
+    return HalvesMetrics(metrics_of(both), metrics_of(halves[0]), metrics_of(halves[1]))
+
+
+def compare(scored: DataFrame, first: str, second: str) -> McNemar:
+    """McNemar's test of two probability columns of the same rows.
+
+    Parameters
+    ----------
+    scored
+        Columns ``label``, ``first`` and ``second``.
+    """
+    is_first = (F.col(first) > THRESHOLD) == (F.col("label") == 1.0)
+    is_second = (F.col(second) > THRESHOLD) == (F.col("label") == 1.0)
+    row = scored.agg(
+        F.count_if(is_first & ~is_second).alias("only_first"),
+        F.count_if(~is_first & is_second).alias("only_second"),
+    ).first()
+    assert row is not None  # noqa: S101  an aggregation without groups has one row
+    return mcnemar(int(row["only_first"]), int(row["only_second"]))
+
+
+def mcnemar(only_first: int, only_second: int) -> McNemar:
+    """McNemar's test from the rows that exactly one of two models got right."""
+    discordant = only_first + only_second
+    if not discordant:
+        return McNemar(0, 0, 1.0)
+    statistic = max(abs(only_first - only_second) - 1, 0) ** 2 / discordant
+    return McNemar(only_first, only_second, math.erfc(math.sqrt(statistic / 2)))
+
+
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share (Wilson 1927)."""
+    share = correct / n
+    centre = share + _Z95**2 / (2 * n)
+    spread = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
+    scale = 1 + _Z95**2 / n
+    return (centre - spread) / scale, (centre + spread) / scale
+
+
+def auc_with_interval(counts: ScoreCounts) -> tuple[float, float, float]:
+    """Area under the ROC curve and DeLong's 95 % interval (DeLong, DeLong & Clarke-Pearson 1988)."""
+    positives, negatives = counts.positive.sum(), counts.negative.sum()
+    if not positives or not negatives:
+        return math.nan, math.nan, math.nan
+    # For one positive row: the share of negative rows it outranks; for a negative row: of positives that outrank it.
+    above_negatives = (np.cumsum(counts.negative) - counts.negative / 2) / negatives
+    below_positives = 1 - (np.cumsum(counts.positive) - counts.positive / 2) / positives
+    auc = float((counts.positive * above_negatives).sum() / positives)
+    variance = _variance(above_negatives, counts.positive) + _variance(below_positives, counts.negative)
+    spread = _Z95 * math.sqrt(variance)
+    return auc, max(0.0, auc - spread), min(1.0, auc + spread)
+
+
+def _variance(values: FloatArray, weights: FloatArray) -> float:
+    """Variance of the mean of ``values``, each occurring ``weights`` times."""
+    n = float(weights.sum())
+    if n < 2:
+        return 0.0
+    mean = float((values * weights).sum() / n)
+    return float((weights * (values - mean) ** 2).sum() / (n - 1) / n)
+
+
+def metrics_of(counts: ScoreCounts) -> Metrics:
+    """All figures from the counts.
+
+    Raises
+    ------
+    TrainingError
+        When there are no rows.
+    """
+    n = int(counts.positive.sum() + counts.negative.sum())
+    if n == 0:
+        raise TrainingError("There are no labelled rows to evaluate.", "Name a file with labelled rows.")
+    said_positive = counts.probability > THRESHOLD
+    tp, fp = int(counts.positive[said_positive].sum()), int(counts.negative[said_positive].sum())
+    fn, tn = int(counts.positive.sum()) - tp, int(counts.negative.sum()) - fp
+    f1 = [2 * hit / (2 * hit + fp + fn) if hit else 0.0 for hit in (tp, tn)]
+    low, high = wilson(tp + tn, n)
+    auc, auc_low, auc_high = auc_with_interval(counts)
+    p = np.clip(counts.probability, 1e-15, 1 - 1e-15)
+    loss = counts.positive * np.log(p) + counts.negative * np.log1p(-p)
+    squared = counts.positive * (1 - counts.probability) ** 2 + counts.negative * counts.probability**2
+    return Metrics(
+        n=n,
+        accuracy=(tp + tn) / n,
+        ci95_low=low,
+        ci95_high=high,
+        macro_f1=sum(f1) / 2,
+        auc=auc,
+        auc_ci95_low=auc_low,
+        auc_ci95_high=auc_high,
+        tn=tn,
+        fp=fp,
+        fn=fn,
+        tp=tp,
+        log_loss=float(-loss.sum() / n),
+        brier=float(squared.sum() / n),
+    )
+
+
+def _counts(scored: DataFrame) -> dict[str, ScoreCounts]:
+    """Counts by half."""
+    table = (
+        scored.groupBy("half", "probability")
+        .agg(
+            F.count_if(F.col("label") == 1.0).alias("positive"),
+            F.count_if(F.col("label") == 0.0).alias("negative"),
+        )
+        .toArrow()
+    )
+    probability = table["probability"].to_numpy().astype(np.float64)
+    if np.isnan(probability).any():
+        raise TrainingError(
+            "The model gives a probability that is not a number.",
+            "Train it again with a larger penalty; the optimiser has diverged.",
+        )
+    half = np.asarray(table["half"].to_pylist(), dtype=object)
+    positive = table["positive"].to_numpy().astype(np.float64)
+    negative = table["negative"].to_numpy().astype(np.float64)
+    if not len(half):
+        raise TrainingError("There are no labelled rows to evaluate.", "Name a file with labelled rows.")
+    return {
+        str(name): ScoreCounts.of(probability[half == name], positive[half == name], negative[half == name])
+        for name in sorted(set(half))
+    }

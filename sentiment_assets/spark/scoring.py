@@ -1,0 +1,42 @@
+"""Scoring: the one function that training, evaluation, the command line and the stream share.
+
+Belongs here: from a fitted model and a frame to P(positive), and from P(positive) to a sentiment.
+Does not belong here: figures about scores (``evaluation``), where scores go (``streaming``).
+"""
+
+from pyspark.ml import PipelineModel
+from pyspark.ml.functions import vector_to_array
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from sentiment_assets.spark.training import PROBABILITY
+
+THRESHOLD = 0.5
+"""A tweet is positive when P(positive) is above it, as MLlib predicts."""
+
+
+def score(model: PipelineModel, frame: DataFrame) -> DataFrame:
+    """Add ``probability`` to ``frame``.
+
+    Parameters
+    ----------
+    model
+        From ``text`` to ``ml_probability``, as :func:`~sentiment_assets.spark.training.fit_candidate` returns it.
+    frame
+        Column ``text STRING``, null allowed; batch or streaming. A column ``probability`` of its own is replaced.
+
+    Returns
+    -------
+    DataFrame
+        The columns of ``frame`` and ``probability DOUBLE``, P(positive) in [0, 1]. Lazy: no action is run.
+    """
+    kept = [name for name in frame.columns if name != "probability"]
+    positive = vector_to_array(F.col(PROBABILITY)).getItem(1).alias("probability")
+    return model.transform(frame.select(*(F.col(f"`{name}`") for name in kept))).select(
+        *(F.col(f"`{name}`") for name in kept), positive
+    )
+
+
+def sentiment_expr(probability: Column) -> Column:
+    """'positive' or 'negative' from P(positive)."""
+    return F.when(probability > THRESHOLD, F.lit("positive")).otherwise(F.lit("negative"))

@@ -1,0 +1,140 @@
+"""From raw text to terms, as native Spark ML stages that are saved inside every model.
+
+Belongs here: cleaning, tokenising and n-grams, written once as SQL expressions, so that training and serving
+cannot drift apart. Does not belong here: what is learned from the terms (``features``) or which rows are
+used (``cleaning``).
+
+No Python runs per row: the expressions compile into Spark's own code. A null or empty text gives no terms and
+is scored from the intercept alone.
+"""
+
+from collections.abc import Sequence
+
+from pyspark.ml.feature import SQLTransformer
+
+PREFIX = "ml_"
+"""Every column that a model adds begins so; nothing of the caller's can collide with it."""
+
+TEXT = "text"
+RAW = "ml_text"
+TOKENS = "ml_tokens"
+TERMS = "ml_terms"
+PIECES = "ml_pieces"
+
+URL = "<url>"
+USER = "<user>"
+
+TOKEN_PATTERN = rf"{URL}|{USER}|[\p{{L}}\p{{N}}_]+(?:'\p{{L}}+)?|[^\s\p{{Z}}\p{{L}}\p{{N}}_]"
+r"""A placeholder, a word (with its apostrophe part), or one punctuation mark.
+
+Java's ``\w`` and ``\s`` know ASCII only, so the Unicode classes are spelled out.
+"""
+
+# Twice escaped entities occur in the corpus ("&amp;lt;3"), so "&amp;" is undone first.
+_ENTITIES = (
+    ("&amp;", "&"),
+    ("&lt;", "<"),
+    ("&gt;", ">"),
+    ("&quot;", '"'),
+    ("&#39;", "'"),
+    ("&apos;", "'"),
+    ("&nbsp;", " "),
+)
+# Phones write typographic quotes; the corpus of 2009 has the plain ones.
+_TYPOGRAPHY = (("\u2019", "'"), ("\u2018", "'"), ("\u201c", '"'), ("\u201d", '"'), ("\u2026", "..."))
+
+
+def _literal(text: str) -> str:
+    """``text`` as a raw SQL string literal."""
+    quote = '"' if "'" in text else "'"
+    return f"r{quote}{text}{quote}"
+
+
+def _replace_all(column: str, pairs: Sequence[tuple[str, str]]) -> str:
+    expression = column
+    for old, new in pairs:
+        expression = f"replace({expression}, {_literal(old)}, {_literal(new)})"
+    return expression
+
+
+def clean_select(source: str, column: str = TEXT) -> str:
+    """SQL query that adds the cleaned text as column ``ml_text`` to ``source``.
+
+    HTML entities and typographic quotes undone, lower case, links and mentions as placeholders, letters repeated
+    three times and more cut to two ("looove" -> "loove"). Each step is guarded by a plain substring search where
+    that spares a regular expression: 190,000 instead of some 90,000 rows/s (measured on two cores).
+
+    Parameters
+    ----------
+    source
+        Table name or parenthesised query.
+    column
+        The text column, STRING, may be null.
+    """
+    plain = _replace_all(f"coalesce({column}, '')", _TYPOGRAPHY)
+    return (
+        f"SELECT *, {plain} AS ml_plain,"
+        f" CASE WHEN contains(ml_plain, '&') THEN {_replace_all('ml_plain', _ENTITIES)} ELSE ml_plain END"
+        " AS ml_unescaped,"
+        " lower(ml_unescaped) AS ml_lower,"
+        " CASE WHEN contains(ml_lower, 'http') OR contains(ml_lower, 'www.')"
+        rf" THEN regexp_replace(ml_lower, r'(?:https?://|www\.)\S*', ' {URL} ') ELSE ml_lower END AS ml_linked,"
+        f" CASE WHEN contains(ml_linked, '@') THEN regexp_replace(ml_linked, r'@[a-z0-9_]+', ' {USER} ')"
+        " ELSE ml_linked END AS ml_named,"
+        rf" regexp_replace(ml_named, r'(.)\1{{2,}}', '$1$1') AS {RAW}"
+        f" FROM {source}"
+    )
+
+
+def published_text() -> SQLTransformer:
+    """Stage of the published recipe: the raw text as ``ml_text``, null as empty (the tokenizers fail on null)."""
+    return SQLTransformer(statement=f"SELECT *, coalesce({TEXT}, '') AS {RAW} FROM __THIS__")
+
+
+def clean_tokens() -> SQLTransformer:
+    """Stage that cleans ``text`` and splits it into ``ml_tokens``, an array of words, punctuation, placeholders."""
+    return SQLTransformer(
+        statement=(
+            f"SELECT *, regexp_extract_all({RAW}, {_literal(TOKEN_PATTERN)}, 0) AS {TOKENS}"
+            f" FROM ({clean_select('__THIS__')})"
+        )
+    )
+
+
+def word_ngrams(orders: Sequence[int]) -> SQLTransformer:
+    """Stage that makes ``ml_terms``, the word n-grams of ``ml_tokens``, words joined by one space.
+
+    Parameters
+    ----------
+    orders
+        Lengths, for example ``(1, 2, 3)``.
+
+    Notes
+    -----
+    A lookahead finds overlapping matches: the n-grams begin wherever a token begins. It stays inside one compiled
+    SQL stage, where ``NGram`` costs one more conversion of every token per order.
+    """
+    grams = [
+        rf"regexp_extract_all(ml_joined, r'(?<![^ ])(?=([^ ]+{' [^ ]+' * (order - 1)}))', 1)"
+        if order > 1
+        else TOKENS
+        for order in orders
+    ]
+    return SQLTransformer(
+        statement=(
+            f"SELECT *, array_join({TOKENS}, ' ') AS ml_joined, concat({', '.join(grams)}) AS {TERMS} FROM __THIS__"
+        )
+    )
+
+
+def character_ngrams(order: int) -> SQLTransformer:
+    """Stage that makes ``ml_pieces``: every run of ``order`` characters of the tokens joined by one space.
+
+    The text is put between two spaces, so a piece shows where a word begins or ends.
+    """
+    return SQLTransformer(
+        statement=(
+            f"SELECT *, regexp_extract_all(concat(' ', array_join({TOKENS}, ' '), ' '), r'(?=(.{{{order}}}))', 1)"
+            f" AS {PIECES} FROM __THIS__"
+        )
+    )
