@@ -83,10 +83,8 @@ def tweets(rows: int, seed: int) -> Iterator[tuple[int, int, str, str, str, str]
     for index in range(rows):
         positive = index >= negatives
         identity = _FIRST_ID + 437 * index
-        if len(earlier) > 20 and random.random() < _REPEATED:
-            text = random.choice(earlier)
-        else:
-            text = tweet(positive, random)
+        repeat = len(earlier) > 20 and random.random() < _REPEATED
+        text = random.choice(earlier) if repeat else tweet(positive, random)
         if positive and conflicts and random.random() < 2 * _CONFLICTING:
             identity, text = conflicts.pop()
         elif not positive and random.random() < 2 * _CONFLICTING:

@@ -154,7 +154,9 @@ def normalised(text: "Column | str") -> "Column":
     for entity, character in _ENTITIES:
         plain = F.replace(plain, F.lit(entity), F.lit(character))
     column = F.when(F.contains(column, F.lit("&")), plain).otherwise(column)
-    linked = F.contains(column, F.lit("@")) | F.contains(column, F.lit("http")) | F.contains(column, F.lit("www."))
+    linked = (
+        F.contains(column, F.lit("@")) | F.contains(column, F.lit("http")) | F.contains(column, F.lit("www."))
+    )
     bare = F.regexp_replace(column, r"(?:https?://|www\.)\S*|@[a-z0-9_]+", " ")
     column = F.when(linked, bare).otherwise(column)
     column = F.translate(column, "'\u2019`", "")

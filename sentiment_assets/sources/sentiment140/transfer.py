@@ -14,7 +14,8 @@ from sentiment_assets.sources.progress import ByteProgress, OnProgress
 _CONNECT_SECONDS = 6
 _READ_SECONDS = 15
 _ATTEMPTS = 5
-_BLOCK = 1 << 18
+# Small: the block in which a transfer breaks off is lost.
+_BLOCK = 1 << 14
 
 
 class TransferError(Exception):
