@@ -1,6 +1,11 @@
-"""How long after Kafka's timestamp a prediction became visible in the Delta table. Plain files, no JVM."""
+"""Visible latency: how long after Kafka's timestamp a row could be read from the table. Plain files, no JVM.
+
+A row is visible from the modification time of the Delta commit that added its file; the same definition as the
+benchmark of the published consumer. Does not belong here: the live estimate of a running stream (``progress``).
+"""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -8,56 +13,50 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from sentiment_assets.failures import TableError
+Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class VisibleLatency:
-    """Percentiles of the visible latency in seconds, over ``rows`` predictions."""
+    """Percentiles over rows, in seconds; ``None`` when no row is left to measure."""
 
     rows: int
-    p50: float
-    p95: float
-    p99: float
-    max: float
+    p50: float | None = None
+    p95: float | None = None
+    p99: float | None = None
+    max: float | None = None
 
 
-def visible_latency(table: Path, *, skip_seconds: float = 40.0) -> VisibleLatency:
-    """Measure the visible latency of every row: modification time of its commit minus its Kafka timestamp.
+def visible_latency(table: Path, *, column: str = "kafka_timestamp", skip_seconds: float) -> VisibleLatency:
+    """Measure every row of a table, as appended.
 
     Parameters
     ----------
-    table
-        Folder of the Delta table ``predictions`` on a local disk.
+    column
+        When the message was sent.
     skip_seconds
-        Rows whose message is not older than this after the first one are left out: the JVM warms up.
-
-    Raises
-    ------
-    TableError
-        When no row is left to measure.
+        Rows sent so soon after the first one are left out: the JVM was cold.
     """
-    visible: list[np.ndarray] = []
-    sent: list[np.ndarray] = []
-    for commit in sorted((table / "_delta_log").glob("*.json")):
-        committed = commit.stat().st_mtime
-        for line in commit.read_text(encoding="utf-8").splitlines():
-            added = json.loads(line).get("add")
-            # OPTIMIZE rewrites rows that were visible long before.
-            if not added or not added.get("dataChange"):
-                continue
-            column = pq.read_table(table / unquote(added["path"]), columns=["kafka_timestamp"]).column(0)
-            micros = column.cast(pa.timestamp("us", "UTC")).cast("int64").to_numpy()
-            sent.append(micros / 1e6)
-            visible.append(np.full(len(micros), committed))
-    sent_at = np.concatenate(sent) if sent else np.empty(0)
-    kept = sent_at > sent_at.min() + skip_seconds if len(sent_at) else np.empty(0, dtype=bool)
-    if not kept.any():
-        raise TableError(
-            f"{table} has no prediction of a message later than {skip_seconds:.0f} s after the first.",
-            "Let the stream run for longer.",
-        )
-    latency = (np.concatenate(visible) - sent_at)[kept]
+    chunks = list(_appended(table, column))
+    if not chunks:
+        return VisibleLatency(0)
+    sent = np.concatenate([times for times, _ in chunks])
+    visible = np.concatenate([np.full(len(times), committed) for times, committed in chunks])
+    latency = (visible - sent)[sent > sent.min() + skip_seconds]
+    if not len(latency):
+        return VisibleLatency(0)
     p50, p95, p99 = (round(float(value), 3) for value in np.percentile(latency, [50, 95, 99]))
-    return VisibleLatency(int(kept.sum()), p50, p95, p99, round(float(latency.max()), 3))
+    return VisibleLatency(len(latency), p50, p95, p99, round(float(latency.max()), 3))
+
+
+def _appended(table: Path, column: str) -> Iterator[tuple[Array, float]]:
+    """Times of sending of each appended file, and when its commit became visible; seconds since the epoch."""
+    for log in sorted((table / "_delta_log").glob("*.json")):
+        committed = log.stat().st_mtime
+        for line in log.read_text(encoding="utf-8").splitlines():
+            added = json.loads(line).get("add")
+            if added and added["dataChange"]:
+                times = pq.read_table(table / unquote(added["path"]), columns=[column])[column]
+                yield times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy() / 1e6, committed

@@ -1,0 +1,99 @@
+"""Is each offset exactly one prediction or one dead letter? Counted from the tables themselves, without a JVM.
+
+Does not belong here: how far the stream says it is (``positions``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable
+from numpy.typing import NDArray
+
+from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import table_exists
+from sentiment_assets.streaming.positions import Offsets
+
+Array = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What became of the offsets that the stream has passed.
+
+    Parameters
+    ----------
+    gaps
+        Offsets that are neither a prediction nor a dead letter.
+    duplicates
+        Rows beyond the first of an offset, both tables together.
+    pending
+        Offsets without a prediction whose dead letter may still be under way.
+    positive
+        Positive predictions; all others are negative.
+    """
+
+    predictions: int
+    dead_letters: int
+    gaps: int
+    duplicates: int
+    pending: int
+    positive: int
+
+
+def audit(settings: Settings, *, first: Offsets, complete: Offsets, committed: Offsets) -> Audit:
+    """Read the offsets of both tables (1 s for 1,000,000 rows in 2,000 files).
+
+    Parameters
+    ----------
+    first
+        Where the stream began to read each partition; missing ones at 0.
+    complete
+        Up to where the dead letters are complete.
+    committed
+        Next offset to score. Must have been read before this call, since the tables move on meanwhile.
+    """
+    scored, positive = _read(settings.table(PREDICTIONS.name), with_sentiment=True)
+    dead, _ = _read(settings.table(DEAD_LETTERS.name), with_sentiment=False)
+    gaps = duplicates = pending = 0
+    nothing = np.empty(0, dtype=np.int64)
+    for partition in committed.keys() | scored.keys() | dead.keys():
+        rows = np.concatenate([scored.get(partition, nothing), dead.get(partition, nothing)])
+        offsets = np.unique(rows)
+        duplicates += len(rows) - len(offsets)
+        begin, end = first.get(partition, 0), committed.get(partition, 0)
+        settled = min(max(begin, complete.get(partition, begin)), max(begin, end))
+        gaps += _missing(offsets, begin, settled)
+        pending += _missing(offsets, settled, end)
+    return Audit(_rows(scored), _rows(dead), gaps, duplicates, pending, positive)
+
+
+def _missing(offsets: Array, begin: int, end: int) -> int:
+    """How many of ``[begin, end)`` are not among the sorted, distinct ``offsets``."""
+    if end <= begin:
+        return 0
+    return end - begin - int(np.searchsorted(offsets, end) - np.searchsorted(offsets, begin))
+
+
+def _read(table: Path, *, with_sentiment: bool) -> tuple[Mapping[int, Array], int]:
+    """Offsets by partition, and the number of positive rows."""
+    if not table_exists(table):
+        return {}, 0
+    files = DeltaTable(str(table)).get_add_actions(flatten=True)["path"].to_pylist()
+    if not files:
+        return {}, 0
+    columns = ["partition", "offset", *(["sentiment"] if with_sentiment else [])]
+    # Delta's own pyarrow reader first turns the statistics of every file into a filter: twice the time.
+    rows = ds.dataset([str(table / file) for file in files], format="parquet").to_table(columns=columns)
+    partitions, offsets = rows["partition"].to_numpy(), rows["offset"].to_numpy()
+    by_partition = {int(part): offsets[partitions == part] for part in np.unique(partitions)}
+    positive = pc.sum(pc.equal(rows["sentiment"], "positive")).as_py() if with_sentiment else 0
+    return by_partition, int(positive or 0)
+
+
+def _rows(by_partition: Mapping[int, Array]) -> int:
+    return sum(len(offsets) for offsets in by_partition.values())

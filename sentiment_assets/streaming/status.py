@@ -1,0 +1,148 @@
+"""The state of the stream as one dictionary, for ``status``, checks and live figures. Starts no JVM.
+
+Works whatever is missing: no broker, no table, no heartbeat, nothing at all.
+Does not belong here: showing it (``cli``), deciding about it (``supervisor``).
+"""
+
+import time
+from typing import Any
+
+from sentiment_assets.failures import BrokerError, ModelError
+from sentiment_assets.kafka.client import bootstrap_servers, watermarks
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import row_count, table_exists, table_version
+from sentiment_assets.streaming.audit import audit as audit_tables
+from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat
+from sentiment_assets.streaming.pairing import read_pair
+from sentiment_assets.streaming.positions import (
+    Offsets,
+    committed_offsets,
+    first_offsets,
+    read_dead_letter_position,
+)
+
+_BROKER_SECONDS = 3.0
+
+
+def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
+    """What is known of broker, topic, stream, model and tables.
+
+    Parameters
+    ----------
+    audit
+        Read the offsets of every row to find gaps and duplicates, and the share of positive rows over all;
+        without it those are ``None`` and the share is that of the running lease.
+
+    Returns
+    -------
+    dict
+        ``broker`` (``running``, ``silent``, ``not running``), ``bootstrap``, ``topic``,
+        ``partitions`` (each ``partition, low, high, committed, lag``), ``lag`` (``None`` without a broker),
+        ``predictions``, ``dead_letters``, ``pending`` (dead letters under way), ``gaps``, ``duplicates``,
+        ``share_positive``, ``table_version``, ``stream`` (see :func:`describe_stream`), ``model``.
+    """
+    # Positions before tables: a table may be ahead of the position read, never behind it.
+    pair = read_pair(settings)
+    complete = read_dead_letter_position(settings, pair.pair_id) if pair else None
+    committed = committed_offsets(settings)
+    heartbeat = read_heartbeat(settings)
+    status = _topic(settings, committed)
+    if audit:
+        first = first_offsets(settings)
+        found = audit_tables(settings, first=first, complete=complete or {}, committed=committed)
+        status |= {
+            "predictions": found.predictions,
+            "dead_letters": found.dead_letters,
+            "pending": found.pending,
+            "gaps": found.gaps,
+            "duplicates": found.duplicates,
+            "share_positive": round(found.positive / found.predictions, 4) if found.predictions else None,
+        }
+    else:
+        share = heartbeat.positives / heartbeat.rows if heartbeat and heartbeat.rows else None
+        status |= {
+            "predictions": _rows(settings, PREDICTIONS.name),
+            "dead_letters": _rows(settings, DEAD_LETTERS.name),
+            "pending": None,
+            "gaps": None,
+            "duplicates": None,
+            "share_positive": None if share is None else round(share, 4),
+        }
+    table = settings.table(PREDICTIONS.name)
+    return status | {
+        "table_version": table_version(table) if table_exists(table) else None,
+        "stream": describe_stream(heartbeat),
+        "model": _chosen(settings),
+    }
+
+
+def describe_stream(heartbeat: Heartbeat | None) -> dict[str, Any]:
+    """The stream by its last heartbeat.
+
+    Returns
+    -------
+    dict
+        ``state`` (a phase, ``gone`` when its process ended without a word, ``never started``), ``run_id, pid,
+        heartbeat_age_seconds, lease, model_version, ready, rows, dead, batches, rows_per_second,
+        visible_latency_seconds``.
+    """
+    if heartbeat is None:
+        return {"state": "never started", "run_id": None, "pid": None, "heartbeat_age_seconds": None}
+    gone = heartbeat.phase is not Phase.STOPPED and heartbeat.alive is False
+    return {
+        "state": f"gone (was {heartbeat.state})" if gone else heartbeat.state,
+        "run_id": heartbeat.run_id,
+        "pid": heartbeat.pid,
+        "heartbeat_age_seconds": round(max(0.0, time.time() - heartbeat.at), 1),
+        "lease": heartbeat.lease,
+        "model_version": heartbeat.model_version,
+        "ready": heartbeat.ready and not gone,
+        "rows": heartbeat.rows,
+        "dead": heartbeat.dead,
+        "batches": heartbeat.batches,
+        "rows_per_second": heartbeat.rows_per_second,
+        "visible_latency_seconds": heartbeat.visible_latency_seconds,
+    }
+
+
+def _topic(settings: Settings, committed: Offsets) -> dict[str, Any]:
+    bootstrap = bootstrap_servers(settings)
+    ends: dict[int, tuple[int, int]] = {}
+    broker = "not running"
+    if bootstrap is not None:
+        try:
+            ends = watermarks(bootstrap, settings.topic, timeout=_BROKER_SECONDS)
+            broker = "running"
+        except BrokerError:
+            broker = "silent"
+    partitions = [
+        {
+            "partition": partition,
+            "low": low,
+            "high": high,
+            "committed": committed.get(partition),
+            "lag": max(0, high - max(low, committed.get(partition, low))),
+        }
+        for partition, (low, high) in sorted(ends.items())
+    ]
+    return {
+        "broker": broker,
+        "bootstrap": bootstrap,
+        "topic": settings.topic,
+        "partitions": partitions,
+        "lag": sum(part["lag"] or 0 for part in partitions) if broker == "running" else None,
+    }
+
+
+def _rows(settings: Settings, name: str) -> int:
+    table = settings.table(name)
+    return row_count(table) if table_exists(table) else 0
+
+
+def _chosen(settings: Settings) -> str | None:
+    try:
+        return ModelStore(settings.models).chosen()
+    except ModelError:
+        return None
