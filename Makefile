@@ -13,7 +13,7 @@ ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
 
-.PHONY: help setup run test test-fast lint format doctor bench clean
+.PHONY: help setup run test test-fast lint format snapshot doctor bench clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ lint: $(VENV)/.dev ## ruff, its formatter, and mypy
 format: $(VENV)/.dev ## Format the code and mend what ruff can mend safely
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+snapshot: $(VENV)/.dev ## Write the reviewed lineage anew after a change of assets; review the difference
+	@UPDATE_SNAPSHOTS=1 $(BIN)/pytest -q sentiment_assets_tests/defs/test_lineage.py
 
 clean: ## Remove the virtual environment and caches; state (.sentiment) and the jars stay
 	rm -rf $(VENV) build *.egg-info htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -26,7 +26,7 @@ from sentiment_assets.kafka.client import BROKER, ensure_topic
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
 from sentiment_assets.runtime.ports import LOOPBACK, free_port, is_free
-from sentiment_assets.runtime.processes import ManagedProcess
+from sentiment_assets.runtime.processes import ManagedProcess, reap_recorded
 from sentiment_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -121,9 +121,7 @@ class EmbeddedBroker:
     def stop(self, timeout: float = 20.0) -> BrokerStatus:
         """Stop the broker if it runs: SIGTERM, then SIGKILL after ``timeout`` seconds."""
         with self._locked(timeout + 60.0):
-            process = ManagedProcess.recorded(BROKER, self._settings)
-            if process is not None:
-                process.stop(grace_seconds=timeout)
+            reap_recorded(self._settings, [BROKER], grace_seconds=timeout)
         return self.status()
 
     def _launch(self, jars: list[Path]) -> ManagedProcess:

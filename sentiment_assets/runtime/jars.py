@@ -24,7 +24,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Literal, get_args
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from sentiment_assets.failures import SetupError
 from sentiment_assets.runtime.java import find_java
@@ -74,7 +74,7 @@ def jar_paths(
     problems = damaged_jars(configuration, settings, verify=verify)
     if problems:
         report = on_progress or (lambda _line: None)
-        with _locked(settings):
+        with _locked(settings, report):
             # Another process may have filled the cache while this one waited for the lock.
             problems = damaged_jars(configuration, settings, verify=verify)
             if problems:
@@ -256,12 +256,16 @@ def _write_marker(configuration: Configuration, settings: Settings) -> None:
 
 
 @contextmanager
-def _locked(settings: Settings) -> Iterator[None]:
+def _locked(settings: Settings, report: Progress) -> Iterator[None]:
     cache = settings.jar_cache.expanduser().absolute()
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(cache / ".lock", timeout=2 * _FETCH_SECONDS)
-        lock.acquire()
+        lock = FileLock(cache / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            report("Another process is fetching jars: waiting for it")
+            lock.acquire(timeout=2 * _FETCH_SECONDS)
     except OSError as error:
         raise SetupError(
             f"The jar cache {cache} cannot be used ({error.strerror or error}).",
@@ -296,7 +300,10 @@ def _sha256(path: Path) -> str:
 def _lock(settings: Settings, report: Progress) -> None:
     """Write ``jars.sha256`` anew from what Ivy retrieves for ``ivy.xml``."""
     lines: list[str] = []
-    with _locked(settings), tempfile.TemporaryDirectory(prefix=".lock-", dir=settings.jar_cache) as staging:
+    with (
+        _locked(settings, report),
+        tempfile.TemporaryDirectory(prefix=".lock-", dir=settings.jar_cache) as staging,
+    ):
         for configuration in sorted(get_args(Configuration)):
             _run_ivy(configuration, settings, Path(staging), (), report)
             jars = sorted(Path(staging, configuration).glob("*.jar"))

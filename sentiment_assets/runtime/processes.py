@@ -120,7 +120,10 @@ class ManagedProcess:
         SetupError
             When the program cannot be started, or the home cannot be written.
         """
-        token = uuid.uuid4().hex
+        # A successor takes over the token, so that what its crashed predecessor left running ends with it.
+        previous = read_record(settings, name)
+        inherits = previous is not None and recorded_process(previous) is None
+        token = previous.token if previous is not None and inherits else uuid.uuid4().hex
         target = log or settings.logs / f"{name}.log"
         try:
             with target.open("ab") as output:

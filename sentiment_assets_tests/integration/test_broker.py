@@ -3,7 +3,9 @@
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -50,15 +52,26 @@ def test_the_broker_lives_through_a_taken_port_a_crash_and_a_restart_without_los
     assert (result.sent, result.failed) == (11, 0)
     identity = topic_id(first.bootstrap, settings.topic)
 
-    os.kill(first.pid, signal.SIGKILL)
-    psutil.Process(first.pid).wait(timeout=30)
-    assert not broker.status().running
-    assert bootstrap_servers(settings) is None
-
-    again = broker.start()
+    under_way = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        replay = pool.submit(
+            produce,
+            [Message(b"%d" % number, b"x") for number in range(2000)],
+            first.bootstrap,
+            settings.topic,
+            rate=500,
+            on_progress=lambda _sent: under_way.set(),
+        )
+        assert under_way.wait(timeout=30)
+        os.kill(first.pid, signal.SIGKILL)
+        psutil.Process(first.pid).wait(timeout=30)
+        assert not broker.status().running
+        assert bootstrap_servers(settings) is None
+        again = broker.start()
+        assert replay.result(timeout=60).sent == 2000, "a replay rides out the crash"
     assert again.bootstrap == first.bootstrap, "the address stays"
     assert topic_id(again.bootstrap, settings.topic) == identity
-    assert sum(high - low for low, high in watermarks(again.bootstrap, settings.topic).values()) == 11
+    assert sum(high - low for low, high in watermarks(again.bootstrap, settings.topic).values()) == 2011
 
     record = read_record(settings, "broker")
     assert broker.stop().running is False

@@ -78,6 +78,18 @@ def test_a_crashed_parent_leaves_a_child_that_is_reaped(
     assert read_record(settings, "parent") is None
 
 
+def test_a_successor_ends_what_its_crashed_predecessor_left_running(
+    settings: Settings, family: tuple[ManagedProcess, int]
+) -> None:
+    parent, child = family
+    os.kill(parent.pid, signal.SIGKILL)
+    eventually(lambda: not parent.alive)
+    successor = ManagedProcess.start("parent", SLEEP, settings=settings)
+    assert not gone(child)
+    successor.stop(grace_seconds=5)
+    assert gone(child)
+
+
 def test_a_left_over_of_an_earlier_crash_is_reaped(settings: Settings) -> None:
     process = ManagedProcess.start("leftover", SLEEP, settings=settings)
     assert reap_recorded(settings, ["leftover", "never-started"]) == ["leftover"]
