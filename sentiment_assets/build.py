@@ -28,6 +28,21 @@ from sentiment_assets.settings import Settings
 warnings.filterwarnings("ignore", category=BetaWarning)
 
 
+def build_resources(settings: Settings) -> dict[str, Any]:
+    """The resources by key; none does anything before it is used."""
+    spark = SparkResource(settings, "training")
+    store = ModelStore(settings.models)
+    return {
+        "settings": settings,
+        "spark": spark,
+        "stream_spark": SparkResource(settings, "stream"),
+        "delta_io": DeltaTableIOManager(settings, spark),
+        "model_store": store,
+        "kafka": KafkaResource(settings),
+        "vector_cache": VectorCache(store),
+    }
+
+
 def build_definitions(
     settings: Settings, *, resource_overrides: Mapping[str, Any] | None = None
 ) -> Definitions:
@@ -42,17 +57,6 @@ def build_definitions(
     resource_overrides
         Resource key -> another object of the same kind, for an installation that replaces one.
     """
-    spark = SparkResource(settings, "training")
-    store = ModelStore(settings.models)
-    resources: dict[str, Any] = {
-        "settings": settings,
-        "spark": spark,
-        "stream_spark": SparkResource(settings, "stream"),
-        "delta_io": DeltaTableIOManager(settings, spark),
-        "model_store": store,
-        "kafka": KafkaResource(settings),
-        "vector_cache": VectorCache(store),
-    }
     return Definitions(
         assets=[
             raw_tweets,
@@ -68,7 +72,7 @@ def build_definitions(
         jobs=[ingest, retrain, retrain_full, score_stream, maintenance],
         sensors=[supervisor_sensor(settings), topic_lag_sensor()],
         schedules=[nightly_maintenance],
-        resources=resources | dict(resource_overrides or {}),
+        resources=build_resources(settings) | dict(resource_overrides or {}),
         # One process, one Spark session a run: three trivial Spark assets take 25 s, with a process each 76 s.
         executor=in_process_executor,
     )

@@ -30,7 +30,7 @@ class RunFollower:
     run_id
         The run.
     on_event
-        Called for each step that starts, succeeds or fails, and for each failed check.
+        Called for each asset whose step starts or succeeds, each step that fails, each check that does not pass.
     """
 
     def __init__(self, instance: DagsterInstance, run_id: str, on_event: Callable[[StepEvent], None]) -> None:
@@ -39,6 +39,7 @@ class RunFollower:
         self._on_event = on_event
         self._cursor: str | None = None
         self._started: dict[str, float] = {}
+        self._materializing: set[str] = set()
         self.failures: list[str] = []
 
     def poll(self) -> DagsterRunStatus | None:
@@ -57,10 +58,12 @@ class RunFollower:
     def _report(self, kind: DagsterEventType, event: object, timestamp: float) -> None:
         step = getattr(event, "step_key", None) or ""
         name = step.replace("__", "/")
-        if kind == DagsterEventType.STEP_START:
+        if kind == DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
+            self._materializing.add(step)
+        elif kind == DagsterEventType.STEP_START and step in self._materializing:
             self._started[step] = timestamp
             self._on_event(StepEvent("start", name))
-        elif kind == DagsterEventType.STEP_SUCCESS:
+        elif kind == DagsterEventType.STEP_SUCCESS and step in self._materializing:
             seconds = timestamp - self._started.get(step, timestamp)
             self._on_event(StepEvent("success", name, seconds=seconds))
         elif kind == DagsterEventType.STEP_FAILURE:

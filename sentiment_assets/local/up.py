@@ -210,7 +210,7 @@ class _Replay(threading.Thread):
     ) -> None:
         super().__init__(name="replay", daemon=True)
         self._settings, self._options, self._source = settings, options, source
-        self._bootstrap, self._stop_event = bootstrap, stop
+        self._address, self._stop_event = bootstrap, stop
         self._sent = 0
         self._error: SentimentError | None = None
         self._result: ReplayResult | None = None
@@ -237,7 +237,7 @@ class _Replay(threading.Thread):
         try:
             self._result = replay_file(
                 self._source.path,
-                self._bootstrap,
+                self._address,
                 self._settings.topic,
                 rate=self._options.rate,
                 limit=self._options.messages,

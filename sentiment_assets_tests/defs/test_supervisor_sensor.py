@@ -1,0 +1,113 @@
+"""The sensor that keeps the stream alive, against a real Dagster instance and its run records."""
+
+from collections.abc import Iterator
+
+import pytest
+from dagster import (
+    DagsterInstance,
+    DagsterRunStatus,
+    RunRequest,
+    SensorDefinition,
+    SkipReason,
+    build_sensor_context,
+    instance_for_test,
+)
+from dagster._core.test_utils import create_run_for_test
+
+from sentiment_assets import keys
+from sentiment_assets.build import build_definitions, build_resources
+from sentiment_assets.defs.predictions import stream_runs
+from sentiment_assets.models.manifest import Draft, Source
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.resources.orphans import fail_orphaned_runs
+from sentiment_assets.runtime.identity import process_is_gone, process_tag
+from sentiment_assets.settings import Settings
+
+
+@pytest.fixture
+def instance() -> Iterator[DagsterInstance]:
+    with instance_for_test() as made:
+        yield made
+
+
+def supervisor(settings: Settings) -> SensorDefinition:
+    found = next(s for s in build_definitions(settings).sensors or [] if s.name == keys.SENSOR_SUPERVISOR)
+    assert isinstance(found, SensorDefinition)
+    return found
+
+
+def tick(settings: Settings, instance: DagsterInstance) -> RunRequest | SkipReason:
+    definitions = build_definitions(settings)
+    context = build_sensor_context(
+        instance=instance, definitions=definitions, sensor_name=keys.SENSOR_SUPERVISOR
+    )
+    answer = supervisor(settings)(context)
+    assert isinstance(answer, RunRequest | SkipReason)
+    return answer
+
+
+def test_without_a_model_the_sensor_says_what_to_materialize(
+    settings: Settings, instance: DagsterInstance
+) -> None:
+    answer = tick(settings, instance)
+    assert isinstance(answer, SkipReason)
+    assert "chosen_model" in (answer.skip_message or "")
+
+
+def test_without_a_broker_the_sensor_names_the_command(settings: Settings, instance: DagsterInstance) -> None:
+    store = ModelStore(settings.models)
+    draft = Draft(
+        kind="candidate",
+        name="tiny",
+        variant="tiny",
+        source=Source(kind="generated", file="none", note="made up"),
+        rows_train=1,
+        data_version="1",
+        code_version="1",
+        seed=1,
+    )
+    store.promote(store.save(draft, lambda folder: (folder / "pipeline").mkdir()).version, "test")
+    answer = tick(settings, instance)
+    assert isinstance(answer, SkipReason)
+    assert "kafka status" in (answer.skip_message or "")
+
+
+def test_run_records_carry_lease_and_attempt_from_their_tags(instance: DagsterInstance) -> None:
+    create_run_for_test(
+        instance,
+        job_name=keys.JOB_SCORE_STREAM,
+        status=DagsterRunStatus.FAILURE,
+        tags={keys.TAG_ROLE: keys.JOB_SCORE_STREAM, keys.TAG_LEASE: "7", keys.TAG_ATTEMPT: "2"},
+    )
+    create_run_for_test(instance, job_name="another", status=DagsterRunStatus.STARTED)
+    (record,) = stream_runs(instance)
+    assert (record.lease, record.attempt, record.progressed) == (7, 2, False)
+
+
+def test_a_run_whose_process_is_gone_is_failed(instance: DagsterInstance) -> None:
+    host = process_tag().split("/", maxsplit=1)[0]
+    dead = create_run_for_test(
+        instance, status=DagsterRunStatus.STARTED, tags={keys.TAG_PROCESS: f"{host}/999999999/1.00"}
+    )
+    alive = create_run_for_test(
+        instance, status=DagsterRunStatus.STARTED, tags={keys.TAG_PROCESS: process_tag()}
+    )
+    assert [run.run_id for run in fail_orphaned_runs(instance)] == [dead.run_id]
+    statuses = {r.run_id: r.status for r in instance.get_runs()}
+    assert statuses == {dead.run_id: DagsterRunStatus.FAILURE, alive.run_id: DagsterRunStatus.STARTED}
+
+
+def test_a_cancelled_run_whose_process_is_gone_stays_a_cancelled_one(instance: DagsterInstance) -> None:
+    host = process_tag().split("/", maxsplit=1)[0]
+    run = create_run_for_test(
+        instance, status=DagsterRunStatus.CANCELING, tags={keys.TAG_PROCESS: f"{host}/999999999/1.00"}
+    )
+    fail_orphaned_runs(instance)
+    found = instance.get_run_by_id(run.run_id)
+    assert found is not None
+    assert found.status == DagsterRunStatus.CANCELED
+
+
+def test_a_process_of_another_machine_is_never_declared_dead() -> None:
+    assert not process_is_gone("some-other-host/999999999/1.00")
+    assert not process_is_gone("nonsense")
