@@ -37,11 +37,9 @@ def supervisor(settings: Settings) -> SensorDefinition:
 
 
 def tick(settings: Settings, instance: DagsterInstance) -> RunRequest | SkipReason:
-    definitions = build_definitions(settings)
-    context = build_sensor_context(
-        instance=instance, definitions=definitions, sensor_name=keys.SENSOR_SUPERVISOR
-    )
-    answer = supervisor(settings)(context)
+    needed = ("settings", "model_store", "kafka")
+    resources = {name: build_resources(settings)[name] for name in needed}
+    answer = supervisor(settings)(build_sensor_context(instance=instance, resources=resources))
     assert isinstance(answer, RunRequest | SkipReason)
     return answer
 
