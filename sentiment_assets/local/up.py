@@ -16,7 +16,7 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from dagster_graphql import DagsterGraphQLClient
 from rich.console import Console
 
-from sentiment_assets.failures import SentimentError, SourceError, TrainingError
+from sentiment_assets.failures import BrokerError, SentimentError, TrainingError
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.replay import ReplayResult, replay_file
@@ -86,7 +86,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             jar_paths(configuration, settings, lambda text: console.print(f"  {text}", markup=False))
         console.print(f"java       {java.version} and the verified jars")
 
-        bootstrap = _start_broker(settings, console, cleanup)
+        bootstrap, broker = _start_broker(settings, console, cleanup)
         services = Services(settings, options.port)
         instance = cleanup.enter_context(open_instance(settings))
         for run in fail_orphaned_runs(instance):
@@ -103,23 +103,33 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         if stop.event.is_set():
             return
         console.print(describe_model(store), markup=False, highlight=False)
-        _stream(settings, options, source, bootstrap, services, instance, console, stop)
+        _stream(settings, options, source, bootstrap, broker, services, instance, console, stop)
 
 
-def _start_broker(settings: Settings, console: Console, cleanup: contextlib.ExitStack) -> str:
-    """Use the configured cluster or a running broker, else start the embedded one."""
+def _start_broker(
+    settings: Settings, console: Console, cleanup: contextlib.ExitStack
+) -> tuple[str, EmbeddedBroker | None]:
+    """Use the configured cluster or a running broker, else start the embedded one.
+
+    Returns
+    -------
+    tuple
+        The bootstrap address, and the embedded broker if that is used.
+    """
     if settings.kafka_bootstrap:
         ensure_topic(settings.kafka_bootstrap, settings.topic, settings.topic_partitions)
         console.print(f"kafka      {settings.kafka_bootstrap} (yours), topic {settings.topic}")
-        return settings.kafka_bootstrap
+        return settings.kafka_bootstrap, None
     broker = EmbeddedBroker(settings)
     if not broker.status().running:
         cleanup.callback(broker.stop)
     status = broker.start()
     if status.bootstrap is None:
-        raise SourceError("The embedded broker has no address.", "Run `sentiment-assets kafka start`.")
+        raise BrokerError(
+            "The embedded broker ended as soon as it was ready.", "Run `sentiment-assets doctor`."
+        )
     console.print(f"kafka      {status.bootstrap} (embedded), topic {settings.topic}")
-    return status.bootstrap
+    return status.bootstrap, broker
 
 
 def _train(
@@ -166,6 +176,7 @@ def _stream(
     options: UpOptions,
     source: TrainingSource,
     bootstrap: str,
+    broker: EmbeddedBroker | None,
     services: Services,
     instance: DagsterInstance,
     console: Console,
@@ -183,6 +194,10 @@ def _stream(
         while not stop.wait(1.0):
             for name in services.restart_dead():
                 console.print(f"dagster    {name} had died; started again", style="yellow")
+            if broker is not None and not broker.status().running:
+                # It keeps its port and its data; producers and the stream ride out the seconds in between.
+                console.print("kafka      the broker had died; started again", style="yellow")
+                broker.start()
             fail_orphaned_runs(instance)
             replay.check()
             figures = read_figures(settings, bootstrap)
