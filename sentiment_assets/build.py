@@ -23,7 +23,6 @@ from sentiment_assets.resources.spark import SparkResource
 from sentiment_assets.resources.vectors import VectorCache
 from sentiment_assets.settings import Settings
 
-
 # `Output.data_version` is in beta; the pinned Dagster has it, and the warning would repeat in every run's log.
 warnings.filterwarnings("ignore", category=BetaWarning)
 

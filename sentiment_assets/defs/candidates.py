@@ -1,7 +1,6 @@
 """``candidates/<variant>_<algorithm>``: one model per cell of the table, from a factory."""
 
 import time
-from typing import Any
 
 from dagster import (
     AssetCheckResult,

@@ -1,6 +1,5 @@
 """``features/<variant>``: one fitted feature pipeline per variant, from a factory."""
 
-from typing import Any
 
 from dagster import (
     AssetExecutionContext,
