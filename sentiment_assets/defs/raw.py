@@ -60,7 +60,7 @@ def raw_tweets(
     found = inspect(source.path, encoding=config.encoding)
     session = spark.session(context.instance, context.run_id)
     read = read_raw(session, found.path, encoding=config.encoding, rows=config.rows, seed=settings.seed)
-    delta.overwrite(session, read.rejected, settings.table(REJECTED_ROWS.name), REJECTED_ROWS)
+    delta.overwrite(read.rejected, settings.table(REJECTED_ROWS.name), REJECTED_ROWS)
     sample = f"seeded sample of at most {config.rows:,} rows" if config.rows else "all rows"
     provenance = Provenance(
         data_version=version_of(found, rows=config.rows, seed=settings.seed, code_version=CODE_VERSION),

@@ -43,7 +43,7 @@ class DeltaTableIOManager(IOManager):
         metadata = context.output_metadata or {}
         stated = metadata.get(PROVENANCE)
         commit = {PROVENANCE: stated.value, "run_id": context.run_id} if stated is not None else None
-        written = delta.overwrite(self._spark.session(), obj, path, table, user_metadata=commit)
+        written = delta.overwrite(obj, path, table, user_metadata=commit)
         files = delta.file_stats(path)
         context.add_output_metadata(
             {

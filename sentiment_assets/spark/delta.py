@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
+from deltalake.exceptions import DeltaError
 from filelock import FileLock, Timeout
 
 from sentiment_assets.failures import TableError
@@ -20,13 +21,12 @@ from sentiment_assets.schemas import Table
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-WEEK_HOURS = 168
-
 _DISK_TROUBLE = re.compile(
     r"No space left on device|Read-only file system|Permission denied|Disk quota exceeded|"
     r"Mkdirs failed[^\n]*|Too many open files|Input/output error"
 )
-_CAUSE = re.compile(r"^Caused by: (?:[\w.$]+: )?(.+)$", re.MULTILINE)
+# A Java trace as py4j gives it: its first line says nothing, the exception follows after a colon.
+_CAUSE = re.compile(r"^(?:Caused by)?: (?:[\w.$]+: )?(.+)$", re.MULTILINE)
 _CONSTRAINT_PREFIX = "delta.constraints."
 
 
@@ -37,39 +37,41 @@ class FileStats(NamedTuple):
     bytes: int
 
 
-def ensure_table(spark: "SparkSession", path: Path, table: Table) -> None:
+def ensure_table(path: Path, table: Table) -> None:
     """Create the table if it is not there: columns with comments, NOT NULL, constraints, properties.
 
-    Interrupted in between it is completed by the next call.
+    Written by delta-rs, without a JVM: three commits take 10 ms instead of seconds. Interrupted in between it
+    is completed by the next call.
 
     Raises
     ------
     TableError
         When the table there has other columns, or the folder cannot be written.
     """
-    from delta.tables import DeltaTable as SparkDeltaTable
-
     if not table_exists(path):
         with writer_lock(path), _explained(path, "created"):
-            builder = (
-                SparkDeltaTable.createIfNotExists(spark)
-                .location(str(path))
-                .addColumns(table.spark_schema())
-                .comment(table.comment)
+            DeltaTable.create(
+                str(path),
+                Schema.from_json(table.spark_schema().json()),
+                name=table.name,
+                description=table.comment,
+                configuration=table.properties,
             )
-            for name, value in table.properties.items():
-                builder = builder.property(name, value)
-            builder.execute()
     _check_same_columns(path, table)
-    configuration = _open(path).metadata().configuration
-    for name, rule in table.constraints.items():
-        if f"{_CONSTRAINT_PREFIX}{name}".lower() not in {key.lower() for key in configuration}:
-            with writer_lock(path), _explained(path, "created"):
-                spark.sql(f"ALTER TABLE {_sql_name(path)} ADD CONSTRAINT {name} CHECK ({rule})")
+    present = {name.lower() for name in _open(path).metadata().configuration}
+    missing = {
+        name: rule
+        for name, rule in table.constraints.items()
+        if f"{_CONSTRAINT_PREFIX}{name}".lower() not in present
+    }
+    if missing:
+        with writer_lock(path), _explained(path, "created"):
+            for name, rule in missing.items():
+                # One at a time: delta-rs takes no more.
+                _open(path).alter.add_constraint({name: rule})
 
 
 def overwrite(
-    spark: "SparkSession",
     frame: "DataFrame",
     path: Path,
     table: Table,
@@ -79,8 +81,6 @@ def overwrite(
 
     Parameters
     ----------
-    spark
-        Session for the commit.
     frame
         Rows with exactly the table's columns, in any order; types are cast to the table's.
     path, table
@@ -103,7 +103,7 @@ def overwrite(
 
     _check_names(frame, table)
     with writer_lock(path):
-        ensure_table(spark, path, table)
+        ensure_table(path, table)
         columns = [F.col(f"`{c.name}`").cast(c.type.lower()).alias(c.name) for c in table.columns]
         writer = frame.select(columns).write.format("delta").mode("overwrite")
         if user_metadata:
@@ -148,17 +148,17 @@ def compact(spark: "SparkSession", path: Path) -> FileStats:
     return file_stats(path)
 
 
-def vacuum(spark: "SparkSession", path: Path, hours: int = WEEK_HOURS) -> None:
-    """Delete files that no version of the last ``hours`` needs. Delta refuses less than a week.
+def vacuum(spark: "SparkSession", path: Path) -> None:
+    """Delete files that no version of the last week needs (Delta ignores a shorter retention).
 
     Raises
     ------
     TableError
-        When the table is missing, another process writes it, or ``hours`` is below a week.
+        When the table is missing or another process writes it.
     """
     _require(path)
     with writer_lock(path), _explained(path, "vacuumed"):
-        spark.sql(f"VACUUM {_sql_name(path)} RETAIN {hours:d} HOURS")
+        spark.sql(f"VACUUM {_sql_name(path)}")
 
 
 @contextlib.contextmanager
@@ -192,7 +192,7 @@ def writer_lock(path: Path) -> Iterator[None]:
 
 def table_exists(path: Path) -> bool:
     """Whether there is a Delta table; starts no JVM."""
-    return any((path / "_delta_log").glob("*.json"))
+    return next(_commits(path), None) is not None
 
 
 def table_version(path: Path) -> int:
@@ -203,7 +203,8 @@ def table_version(path: Path) -> int:
     TableError
         When the table does not exist.
     """
-    return int(_open(path).version())
+    _require(path)
+    return max(_commits(path))
 
 
 def row_count(path: Path) -> int:
@@ -214,7 +215,7 @@ def row_count(path: Path) -> int:
     TableError
         When the table does not exist.
     """
-    table = _open(path, files=True)
+    table = _open(path)
     counts = table.get_add_actions(flatten=True)["num_records"].to_pylist()
     if any(count is None for count in counts):
         return int(table.to_pyarrow_dataset().count_rows())
@@ -229,7 +230,7 @@ def file_stats(path: Path) -> FileStats:
     TableError
         When the table does not exist.
     """
-    sizes = _open(path, files=True).get_add_actions(flatten=True)["size_bytes"].to_pylist()
+    sizes = _open(path).get_add_actions(flatten=True)["size_bytes"].to_pylist()
     return FileStats(len(sizes), sum(sizes))
 
 
@@ -244,9 +245,20 @@ def history(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
     return list(_open(path).history(limit))
 
 
-def _open(path: Path, *, files: bool = False) -> DeltaTable:
+def _open(path: Path) -> DeltaTable:
     _require(path)
-    return DeltaTable(str(path), without_files=not files)
+    try:
+        return DeltaTable(str(path))
+    except (DeltaError, OSError) as error:
+        raise TableError(
+            f"The log of the table {path.name} cannot be read ({_cause_of(str(error))[:300]}).",
+            "Mend the disk, or run `sentiment-assets reset --all` to begin anew.",
+        ) from error
+
+
+def _commits(path: Path) -> Iterator[int]:
+    """Versions whose commit is in the log; the newest always is."""
+    return (int(file.stem) for file in (path / "_delta_log").glob("*.json") if file.stem.isdigit())
 
 
 def _require(path: Path) -> None:
@@ -289,7 +301,7 @@ def _explained(path: Path, done: str) -> Iterator[None]:
 
     try:
         yield
-    except (Py4JError, PySparkException, OSError) as error:
+    except (Py4JError, PySparkException, DeltaError, OSError) as error:
         raise _not_done(path, done, _cause_of(str(error))) from error
 
 

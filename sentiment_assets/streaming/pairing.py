@@ -66,8 +66,8 @@ def ensure_pair(spark: "SparkSession", settings: Settings, topic_id: str) -> Pai
             f"The checkpoint {checkpoint(settings)} has no table: {table} is missing, so its rows are lost.",
             _RESET,
         )
-    ensure_table(spark, table, PREDICTIONS)
-    ensure_table(spark, settings.table(DEAD_LETTERS.name), DEAD_LETTERS)
+    ensure_table(table, PREDICTIONS)
+    ensure_table(settings.table(DEAD_LETTERS.name), DEAD_LETTERS)
     if not has_batches(settings) and row_count(table) == 0:
         return _create(spark, settings, table, topic_id)
     return _verify(settings, table, topic_id)
@@ -126,5 +126,5 @@ def _file(settings: Settings) -> Path:
 
 def _identity(table: Path) -> tuple[str | None, str]:
     """The table's pair id and Delta's own id of it."""
-    metadata = DeltaTable(str(table), without_files=True).metadata()
+    metadata = DeltaTable(str(table)).metadata()
     return metadata.configuration.get(PROPERTY), str(metadata.id)
