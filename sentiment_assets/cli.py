@@ -284,7 +284,30 @@ def status(as_json: Json = False) -> None:
     """Broker, lag, stream, model and tables; starts no JVM."""
     from sentiment_assets.streaming.status import read_status
 
-    emit(read_status(Settings.from_env()), as_json, pairs)
+    emit(read_status(Settings.from_env()), as_json, status_words)
+
+
+def status_words(found: dict[str, Any]) -> None:
+    """The state of the product for a person: what runs, how far it is, what is in the tables."""
+    stream, number = found["stream"], "{:,}".format
+    lag = "unknown" if found["lag"] is None else number(found["lag"])
+    behind = ", ".join(f"partition {p['partition']}: {p['lag']:,}" for p in found["partitions"])
+    share = "" if found["share_positive"] is None else f", {found['share_positive']:.1%} positive"
+    age = stream["heartbeat_age_seconds"]
+    seen = "" if age is None else f", last sign of life {age:.0f} s ago"
+    run = f", run {stream['run_id'][:8]}" if stream["run_id"] else ""
+    sound = "every offset exactly once" if not found["gaps"] and not found["duplicates"] else "NOT SOUND"
+    pairs(
+        {
+            "kafka": f"{found['broker']}, {found['bootstrap'] or 'no address'}, topic {found['topic']}",
+            "lag": f"{lag} messages" + (f" ({behind})" if behind else ""),
+            "stream": f"{stream['state']}{run}{seen}",
+            "model": found["model"] or "none is chosen yet",
+            "predictions": f"{number(found['predictions'])}{share}",
+            "dead letters": f"{number(found['dead_letters'])}, {number(found['pending'])} under way",
+            "offsets": f"{sound}: {number(found['gaps'])} gaps, {number(found['duplicates'])} duplicates",
+        }
+    )
 
 
 @models_app.command("list")

@@ -107,10 +107,11 @@ def build_candidate_asset(candidate: Candidate) -> AssetsDefinition:
                 ).data_version
             ),
             metadata={
-                "model_version": MetadataValue.text(manifest.version),
-                "source_note": MetadataValue.text(provenance.source_note),
-                "path": MetadataValue.path(str(model_store.folder(manifest.version))),
                 **metrics_metadata(figures),
+                "trained_on_rows": MetadataValue.int(manifest.rows_train),
+                "source_note": MetadataValue.text(provenance.source_note),
+                "model_version": MetadataValue.text(manifest.version),
+                "path": MetadataValue.path(str(model_store.folder(manifest.version))),
             },
             check_results=[
                 AssetCheckResult(

@@ -99,19 +99,24 @@ def chosen_model(
     return MaterializeResult(
         data_version=DataVersion(version),
         metadata={
-            "model_version": MetadataValue.text(version),
-            "decision": MetadataValue.text(f"{decision.action}: {decision.reason}"),
-            "source_note": MetadataValue.text(chosen.source.note),
-            "leaderboard": records([_row(m, version) for m in ranked]),
             **{
-                f"report_{name}": chosen.metrics[f"report_{name}"]
+                f"report_{name}": _shown(chosen.metrics[f"report_{name}"])
                 for name in ("accuracy", "ci95_low", "ci95_high", "n", "macro_f1", "auc")
                 if f"report_{name}" in chosen.metrics
             },
+            "decision": MetadataValue.text(f"{decision.action}: {decision.reason}"),
+            "source_note": MetadataValue.text(chosen.source.note),
+            "leaderboard": records([_row(m, version) for m in ranked]),
             "trained_on_rows": MetadataValue.int(chosen.rows_train),
+            "model_version": MetadataValue.text(version),
             "path": MetadataValue.path(str(model_store.folder(version))),
         },
     )
+
+
+def _shown(figure: float) -> float:
+    """A figure as the UI shows it: whole numbers stay whole, others get four decimals."""
+    return figure if isinstance(figure, int) else round(figure, 4)
 
 
 def _current(

@@ -1,6 +1,5 @@
 """``features/<variant>``: one fitted feature pipeline per variant, from a factory."""
 
-
 from dagster import (
     AssetExecutionContext,
     AssetKey,

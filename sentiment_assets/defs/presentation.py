@@ -52,7 +52,7 @@ def records(rows: list[Mapping[str, str | int | float | bool | None]]) -> TableV
 def metrics_metadata(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics of a candidate as separate numbers (each gets a plot over time) and a confusion matrix."""
     numbers = {
-        name: MetadataValue.int(value) if isinstance(value, int) else MetadataValue.float(float(value))
+        name: MetadataValue.int(value) if isinstance(value, int) else MetadataValue.float(round(value, 4))
         for name, value in figures.items()
         if isinstance(value, int | float) and name not in ("tn", "fp", "fn", "tp")
     }
@@ -64,4 +64,6 @@ def metrics_metadata(figures: Mapping[str, Any]) -> dict[str, Any]:
             {"truth": "positive", "predicted negative": figures["fn"], "predicted positive": figures["tp"]},
         ]
     )
-    return {**numbers, "confusion_matrix": matrix}
+    first = ("accuracy", "ci95_low", "ci95_high", "n", "macro_f1", "auc")
+    leading = {name: numbers.pop(name) for name in first if name in numbers}
+    return {**leading, "confusion_matrix": matrix, **numbers}
