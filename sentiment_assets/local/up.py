@@ -80,7 +80,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         settings.prepare()
         console.print(f"[bold]sentiment-assets[/] with its state in {settings.root}", highlight=False)
         source = resolve(settings, options.data, lambda text: console.print(f"  {text}", markup=False))
-        console.print(f"data       {source.path.name}: {source.note}", markup=False, highlight=False)
+        console.print(f"data       {source.note}", markup=False, highlight=False)
         java = find_java()
         for configuration in ("spark", "broker"):
             jar_paths(configuration, settings, lambda text: console.print(f"  {text}", markup=False))

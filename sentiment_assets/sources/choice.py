@@ -73,7 +73,7 @@ def resolve(
         return _generated(settings, generated_rows, NOT_REAL)
     named = Path(data) if data else settings.data
     if named is not None:
-        return TrainingSource(named.expanduser().absolute(), "file", "the file you named")
+        return TrainingSource(named.expanduser().absolute(), "file", f"your file {named.name}")
     try:
         return TrainingSource(download(settings, on_progress), "published", "Sentiment140 as published")
     except UnreachableError as error:
