@@ -113,10 +113,12 @@ def deduplicate(raw: "DataFrame") -> Deduplicated:
         .select("tweet_id")
     )
     normal = rows.join(conflicting, "tweet_id", "left_anti").withColumn("normal", normalised("text"))
-    # One shuffle serves both groupings: rows of one key stay together.
+    # One shuffle serves both groupings: rows of one key stay together. Its number is fixed, or adaptive
+    # execution would put a small table into one partition, one file, and all that follows on one core.
+    partitions = raw.sparkSession.sparkContext.defaultParallelism
     forms = (
         normal.select("*", text_key("normal").alias("text_key"))
-        .repartition("text_key")
+        .repartition(partitions, "text_key")
         .groupBy("text_key", "text")
         .agg(
             F.min(F.struct("tweet_id", "author", "text")).alias("kept"),

@@ -84,7 +84,7 @@ def read_raw(
     encoding
         ISO-8859-1 or UTF-8.
     rows
-        Size of a seeded sample; ``None`` for all rows.
+        Most rows of a seeded sample; ``None`` for all rows.
     seed
         Of the sample. The same seed takes the same rows whatever the partitions are, and a smaller sample is
         part of a larger one.
@@ -101,9 +101,7 @@ def read_raw(
         F.trim("target").cast("int").alias("target"), *RAW_TWEETS.column_names[1:]
     )
     if rows is not None:
-        # By id and text, so that both copies of a tweet that occurs with both labels come along or stay away.
-        draw = F.xxhash64(F.lit(seed), "tweet_id", "text")
-        tweets = tweets.orderBy(draw, "tweet_id", "text", "target", "author").limit(rows)
+        tweets = _sample(tweets, rows, seed)
     rejected = judged.where("reason IS NOT NULL").select("reason", "row")
     return RawRead(tweets, rejected.select(*REJECTED_ROWS.column_names))
 
@@ -136,6 +134,19 @@ def version_of(found: SourceFile, *, rows: int | None, seed: int, code_version: 
     """
     sample = [rows, seed] if rows is not None and rows < found.rows else None
     return hashlib.sha256(json.dumps([found.sha256, sample, code_version]).encode()).hexdigest()[:16]
+
+
+def _sample(tweets: "DataFrame", rows: int, seed: int) -> "DataFrame":
+    """At most ``rows`` rows, those with the smallest hash of seed, id and text.
+
+    The hash of the first row left out is found in a pass of its own, so that the sample stays in the file's
+    partitions instead of being gathered in one. Both copies of a tweet that occurs with both labels have one
+    hash: they come along together or stay away.
+    """
+    draw = F.xxhash64(F.lit(seed), "tweet_id", "text")
+    smallest = tweets.select(draw.alias("draw")).orderBy("draw").limit(rows + 1)
+    bound = smallest.agg(F.max("draw").alias("draw"), F.count("*").alias("found")).first()
+    return tweets if bound is None or bound["found"] <= rows else tweets.where(draw < bound["draw"])
 
 
 def _judge(spark: "SparkSession", path: Path, encoding: str) -> "DataFrame":
