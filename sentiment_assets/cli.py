@@ -8,22 +8,23 @@ Imports stay inside the commands, so that ``--help`` and ``status`` load neither
 import json
 import logging
 import os
+import re
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from sentiment_assets import __version__
 from sentiment_assets.failures import SentimentError
 from sentiment_assets.settings import Settings
+from sentiment_assets.terminal import LineHandler, open_console, printable
 
-console = Console(stderr=True, soft_wrap=True)
+console = open_console(stderr=True)
 app = typer.Typer(
     name="sentiment-assets",
     no_args_is_help=True,
@@ -42,19 +43,25 @@ Data = Annotated[
     str | None,
     typer.Option("--data", help="CSV or zip in Sentiment140's format, or 'sample' for the generated sample."),
 ]
+Encoding = Annotated[str, typer.Option(help="Encoding of the file: ISO-8859-1 or UTF-8.")]
 Profile = Annotated[
     Literal["quick", "full"], typer.Option(help="quick: the candidates that matter; full: the whole table.")
 ]
 
+_LEVELS = "Use one of DEBUG, INFO, WARNING, ERROR."
+_MOST_ROWS = 2**31 - 1
+
 
 def main() -> None:
     """Entry point: turns our errors into one line and an exit code."""
+    level = os.environ.get("SENTIMENT_LOG_LEVEL", "WARNING").upper()
+    known = level in logging.getLevelNamesMapping()
     logging.basicConfig(
-        level=os.environ.get("SENTIMENT_LOG_LEVEL", "WARNING").upper(),
-        format="%(message)s",
-        handlers=[RichHandler(console=console, show_path=False, show_time=False, markup=False)],
+        level=level if known else "WARNING", format="%(message)s", handlers=[LineHandler(console)]
     )
     try:
+        if not known:
+            fail(f"The environment variable SENTIMENT_LOG_LEVEL has an unusable value ({level}).", _LEVELS)
         app(standalone_mode=True)
     except SentimentError as error:
         fail(error.what, error.next_step)
@@ -69,6 +76,24 @@ def main() -> None:
             f"{error.filename or 'The operating system'}: {error.strerror or error}.",
             "Check the path, its permissions and the free disk space.",
         )
+    except Exception as error:
+        # A fault of ours: the person gets one line all the same, and whoever mends it the stack trace.
+        first = next(iter(str(error).splitlines()), "")
+        fail(f"Something unforeseen went wrong ({type(error).__name__}: {first[:300]}).", _kept(error))
+
+
+def _kept(error: Exception) -> str:
+    """Keep the stack trace of a fault of ours in a file; returns the next step."""
+    report = "report it with what you did."
+    try:
+        folder = Settings.from_env().logs
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / "unforeseen.log"
+        file.write_text("".join(traceback.format_exception(error)), encoding="utf-8", errors="replace")
+    except (OSError, SentimentError):
+        logging.getLogger(__name__).debug("Stack trace", exc_info=error)
+        return f"Run it again with SENTIMENT_LOG_LEVEL=DEBUG for the stack trace, and {report}"
+    return f"The stack trace is in {file}: {report}"
 
 
 def fail(what: str, next_step: str) -> None:
@@ -91,7 +116,7 @@ def pairs(result: dict[str, Any]) -> None:
     for name, value in result.items():
         shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
         table.add_row(Text(name, style="dim"), Text(shown))
-    Console(soft_wrap=True).print(table)
+    open_console().print(table)
 
 
 def note(text: str) -> None:
@@ -108,7 +133,7 @@ def doctor(as_json: Json = False) -> None:
         if not as_json:
             mark = ("ok  ", "green") if check.ok else ("FAIL", "bold red")
             fix = "" if check.ok else f"\n     {check.fix}"
-            Console(soft_wrap=True).print(Text.assemble(mark, f" {check.name}: {check.detail}{fix}"))
+            open_console().print(Text.assemble(mark, f" {check.name}: {check.detail}{fix}"))
 
     checks = run_checks(Settings.from_env(), on_check=show)
     healthy = all(check.ok for check in checks)
@@ -133,11 +158,12 @@ def up(
     exit_when_drained: Annotated[
         bool, typer.Option("--exit-when-drained", help="Stop when every message is scored.")
     ] = False,
+    encoding: Encoding = "ISO-8859-1",
 ) -> None:
     """Run everything: broker, Dagster UI and daemon, training, supervised stream, replay. Ctrl-C ends it."""
     from sentiment_assets.local.up import UpOptions, up
 
-    options = UpOptions(data, row_limit(rows), profile, messages, rate, port, exit_when_drained)
+    options = UpOptions(data, row_limit(rows), profile, messages, rate, port, exit_when_drained, encoding)
     up(Settings.from_env(), options, console)
 
 
@@ -145,7 +171,8 @@ def row_limit(rows: str) -> int | None:
     """``all`` -> None, a positive number -> itself; anything else is bad usage."""
     if rows == "all":
         return None
-    if rows.replace("_", "").isdigit() and int(rows) > 0:
+    # ASCII alone: int() also reads other scripts, and isdigit() knows digits that it does not.
+    if re.fullmatch(r"\d+(_\d+)*", rows, re.ASCII) and 0 < int(rows) <= _MOST_ROWS:
         return int(rows)
     raise typer.BadParameter(f"{rows!r} is neither 'all' nor a positive number", param_hint="--rows")
 
@@ -159,13 +186,20 @@ def train(
         str | None,
         typer.Option(help="Only these assets, by comma, e.g. 'candidates/ngrams_logistic_regression'."),
     ] = None,
+    encoding: Encoding = "ISO-8859-1",
     as_json: Json = False,
 ) -> None:
     """Materialize the training assets as a Dagster run; no UI is needed."""
     from sentiment_assets.local.training import train
 
     result = train(
-        Settings.from_env(), data=data, rows=row_limit(rows), profile=profile, select=select, console=console
+        Settings.from_env(),
+        data=data,
+        rows=row_limit(rows),
+        profile=profile,
+        select=select,
+        encoding=encoding,
+        console=console,
     )
     emit(result, as_json, lambda r: pairs({k: v for k, v in r.items() if not isinstance(v, list | dict)}))
 
@@ -174,7 +208,7 @@ def train(
 def evaluate(
     file: Annotated[Path, typer.Argument(help="Labelled file in Sentiment140's format.")],
     model: Annotated[str | None, typer.Option(help="Version of the model; default: the chosen one.")] = None,
-    encoding: Annotated[str, typer.Option(help="Encoding of the file.")] = "ISO-8859-1",
+    encoding: Encoding = "ISO-8859-1",
     as_json: Json = False,
 ) -> None:
     """Score a labelled file and report accuracy with its 95 % interval; neutral rows are left out, counted."""
@@ -196,7 +230,7 @@ def score(
     result = score_texts(Settings.from_env(), lines, version=model)
 
     def words(found: dict[str, Any]) -> None:
-        out = Console(soft_wrap=True)
+        out = open_console()
         for row in found["scores"]:
             style = "green" if row["sentiment"] == "positive" else "red"
             terms = ", ".join(f"{t['term']} {t['contribution']:+.2f}" for t in row["terms"]) or row["note"]
@@ -205,11 +239,6 @@ def score(
             out.print(Text(f"                 {printable(terms)}", style="dim"))
 
     emit(result, as_json, words)
-
-
-def printable(text: str) -> str:
-    """The text without control characters, so that a tweet cannot drive the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 @kafka_app.command("start")
@@ -248,12 +277,21 @@ def replay(
         int | None, typer.Option(min=1, help="Stop after so many; default: the whole file.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the shuffle.")] = None,
+    encoding: Encoding = "ISO-8859-1",
     as_json: Json = False,
 ) -> None:
     """Produce the tweets of a labelled file to the topic, shuffled, each exactly once."""
     from sentiment_assets.local.scoring import replay_to_topic
 
-    result = replay_to_topic(Settings.from_env(), file, rate=rate, limit=limit, seed=seed, console=console)
+    result = replay_to_topic(
+        Settings.from_env(),
+        file,
+        rate=rate,
+        limit=limit,
+        seed=seed,
+        encoding=encoding,
+        console=console,
+    )
     emit(result, as_json, pairs)
 
 
@@ -343,7 +381,7 @@ def models_list(as_json: Json = False) -> None:
                 f"{row['rows_train']:,}",
                 row["source"],
             )
-        Console(soft_wrap=True).print(table)
+        open_console().print(table)
 
     emit({"chosen": chosen, "models": rows}, as_json, words)
 

@@ -21,7 +21,7 @@ from confluent_kafka import Message as Delivered
 
 from sentiment_assets.failures import BrokerError, SourceError
 from sentiment_assets.kafka.client import quiet, topic_id
-from sentiment_assets.sources.sentiment140 import LabelledRow, iter_rows
+from sentiment_assets.sources.sentiment140 import ENCODING, LabelledRow, iter_rows
 
 logger = logging.getLogger(__name__)
 
@@ -111,6 +111,7 @@ def replay_file(
     bootstrap: str,
     topic: str,
     *,
+    encoding: str = ENCODING,
     rate: float | None = None,
     limit: int | None = None,
     seed: int = 2000,
@@ -121,6 +122,8 @@ def replay_file(
 
     Parameters
     ----------
+    encoding
+        ISO-8859-1 or UTF-8.
     limit
         Messages to send: fewer than the file has rows are a random sample of them; more loop over the file,
         each time in another order and with the same ids. None: each row once.
@@ -136,7 +139,7 @@ def replay_file(
     BrokerError
         See :func:`produce`.
     """
-    rows = iter_rows(path)
+    rows = iter_rows(path, encoding)
     return produce(
         (tweet_message(row) for row in shuffled(rows, limit=limit, seed=seed, name=str(path))),
         bootstrap,

@@ -5,11 +5,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pyspark.ml import PipelineModel
 from rich.console import Console
 from rich.text import Text
 
-from sentiment_assets.failures import BrokerError, ModelError
+from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic
 from sentiment_assets.kafka.replay import replay_file
 from sentiment_assets.models.store import ModelStore
@@ -22,10 +21,11 @@ from sentiment_assets.spark.scoring import score
 from sentiment_assets.spark.session import build_session
 from sentiment_assets.streaming.lease import run_lease
 from sentiment_assets.streaming.progress import Progress
+from sentiment_assets.streaming.serving import load_model, version_to_serve
 
 
-def load_model(settings: Settings, version: str | None) -> tuple[str, PipelineModel]:
-    """The named model, or the chosen one, verified; needs a Spark session to be there.
+def intact_version(settings: Settings, version: str | None) -> str:
+    """The named model, or the chosen one, with all its files: known before seconds go into a JVM.
 
     Raises
     ------
@@ -33,10 +33,19 @@ def load_model(settings: Settings, version: str | None) -> tuple[str, PipelineMo
         When none is chosen, the version is unknown, or files of it are missing.
     """
     store = ModelStore(settings.models)
-    wanted = version or store.chosen()
-    if wanted is None:
-        raise ModelError("No model is chosen yet.", "Run `sentiment-assets train` or `make run` first.")
-    return wanted, PipelineModel.load(str(store.folder(wanted) / "pipeline"))
+    wanted = version_to_serve(store, version)
+    store.folder(wanted)
+    return wanted
+
+
+def _running_broker(settings: Settings) -> str:
+    bootstrap = bootstrap_servers(settings)
+    if bootstrap is None:
+        raise BrokerError(
+            "No Kafka broker runs.",
+            "Start one with `sentiment-assets kafka start`, or name yours in SENTIMENT_KAFKA_BOOTSTRAP.",
+        )
+    return bootstrap
 
 
 def evaluate_file(settings: Settings, file: Path, *, version: str | None, encoding: str) -> dict[str, Any]:
@@ -57,8 +66,9 @@ def evaluate_file(settings: Settings, file: Path, *, version: str | None, encodi
     """
     settings.prepare()
     found = inspect(file, encoding=encoding)
+    name = intact_version(settings, version)
     spark = build_session(settings, role="training", app_name="sentiment-assets evaluate")
-    name, model = load_model(settings, version)
+    model = load_model(ModelStore(settings.models), name)
     labelled = read_labelled(spark, found.path, encoding)
     metrics = evaluate(score(model, labelled.tweets))
     return {
@@ -76,8 +86,9 @@ def evaluate_file(settings: Settings, file: Path, *, version: str | None, encodi
 def score_texts(settings: Settings, texts: list[str], *, version: str | None) -> dict[str, Any]:
     """Sentiment, probability and deciding terms of each text, in the order given."""
     settings.prepare()
+    name = intact_version(settings, version)
     build_session(settings, role="stream", app_name="sentiment-assets score")
-    name, model = load_model(settings, version)
+    model = load_model(ModelStore(settings.models), name)
     scores = [
         {
             "text": found.text,
@@ -98,6 +109,7 @@ def replay_to_topic(
     rate: float | None,
     limit: int | None,
     seed: int | None,
+    encoding: str,
     console: Console,
 ) -> dict[str, Any]:
     """Produce a file's tweets to the topic; Ctrl-C stops after what was delivered.
@@ -110,12 +122,9 @@ def replay_to_topic(
         When the file cannot be used.
     """
     settings.prepare()
-    bootstrap = bootstrap_servers(settings)
-    if bootstrap is None:
-        raise BrokerError(
-            "No Kafka broker runs.",
-            "Start one with `sentiment-assets kafka start`, or name yours in SENTIMENT_KAFKA_BOOTSTRAP.",
-        )
+    bootstrap = _running_broker(settings)
+    # What is in the topic cannot be taken back: a file that is cut off or wrongly encoded sends nothing at all.
+    inspect(file, encoding=encoding, both_labels=False)
     ensure_topic(bootstrap, settings.topic, settings.topic_partitions)
     stop = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())
@@ -125,6 +134,7 @@ def replay_to_topic(
                 file,
                 bootstrap,
                 settings.topic,
+                encoding=encoding,
                 rate=rate,
                 limit=limit,
                 seed=settings.seed if seed is None else seed,
@@ -146,6 +156,8 @@ def stream_once(
 ) -> dict[str, Any]:
     """One lease of the stream in this process, with its figures on the console."""
     settings.prepare()
+    intact_version(settings, version)
+    _running_broker(settings)
     stopped: list[str] = []
 
     def on_signal(signum: int, _frame: object) -> None:

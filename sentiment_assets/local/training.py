@@ -20,6 +20,7 @@ from sentiment_assets.local.runs import RunFollower, StepEvent
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.settings import Settings
+from sentiment_assets.sources.sentiment140 import ENCODING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from sentiment_assets.sources import TrainingSource
 
 
-def training_config(source: "TrainingSource | None", data: str | None, rows: int | None) -> dict[str, Any]:
+def training_config(
+    source: "TrainingSource | None", data: str | None, rows: int | None, encoding: str = ENCODING
+) -> dict[str, Any]:
     """Run configuration of the training jobs.
 
     Parameters
@@ -38,11 +41,14 @@ def training_config(source: "TrainingSource | None", data: str | None, rows: int
         What the person asked for; a relative path is made absolute, since runs work elsewhere.
     rows
         Size of the seeded sample; None for all rows.
+    encoding
+        Of the file.
     """
     asked = "sample" if source is not None and source.kind == "generated" else data
     if asked is not None and asked != "sample":
         asked = str(Path(asked).expanduser().absolute())
-    config: dict[str, Any] = {key: value for key, value in (("data", asked), ("rows", rows)) if value}
+    stated = (("data", asked), ("rows", rows), ("encoding", encoding))
+    config: dict[str, Any] = {key: value for key, value in stated if value}
     return {"ops": {keys.RAW_TWEETS: {"config": config}}}
 
 
@@ -81,6 +87,7 @@ def train(
     rows: int | None,
     profile: str,
     select: str | None,
+    encoding: str = ENCODING,
     console: Console,
 ) -> dict[str, Any]:
     """Materialize the training assets in this process and report the leaderboard.
@@ -93,6 +100,8 @@ def train(
         ``quick`` or ``full``: which candidates.
     select
         Asset keys by comma; None for all of the profile.
+    encoding
+        Of the file.
     console
         Where progress goes.
 
@@ -116,7 +125,9 @@ def train(
             f"There is no training asset {unknown[0]!r} in profile {profile}.",
             f"Choose from: {', '.join(sorted(known))}.",
         )
-    config = training_config(None, data, rows) if wanted is None or keys.RAW_TWEETS in wanted else {}
+    config = (
+        training_config(None, data, rows, encoding) if wanted is None or keys.RAW_TWEETS in wanted else {}
+    )
     run_id = str(uuid.uuid4())
     with open_instance(settings) as instance, _sigterm_interrupts():
         fail_orphaned_runs(instance)

@@ -33,6 +33,7 @@ from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import TrainingSource, resolve
+from sentiment_assets.sources.sentiment140 import ENCODING, inspect
 from sentiment_assets.streaming.heartbeat import read_heartbeat, request_stop
 
 log = logging.getLogger(__name__)
@@ -50,16 +51,22 @@ class UpOptions:
     rate: float = 200.0
     port: int = 3000
     exit_when_drained: bool = False
+    encoding: str = ENCODING
 
 
 @dataclass
 class _Stop:
-    """Set by Ctrl-C, SIGTERM or the end of the job."""
+    """Set by Ctrl-C, SIGTERM or the end of the job; until :attr:`orderly`, a signal interrupts what is done."""
 
     event: threading.Event = field(default_factory=threading.Event)
+    orderly: bool = False
 
     def handler(self, signum: int, _frame: FrameType | None) -> None:
         self.event.set()
+        if not self.orderly:
+            # A download or the start of a process takes minutes at worst and can be dropped at any point.
+            self.orderly = True
+            raise KeyboardInterrupt
         # A second Ctrl-C ends at once instead of waiting for an orderly stop.
         signal.signal(signum, signal.default_int_handler)
 
@@ -81,6 +88,10 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         console.print(f"[bold]sentiment-assets[/] with its state in {settings.root}", highlight=False)
         source = resolve(settings, options.data, lambda text: console.print(f"  {text}", markup=False))
         console.print(f"data       {source.note}", markup=False, highlight=False)
+        if source.kind == "file":
+            # Seconds now instead of a failed run in a minute, or of messages that cannot be taken back.
+            learns = ModelStore(settings.models).chosen() is None
+            inspect(source.path, options.encoding, both_labels=learns)
         java = find_java()
         for configuration in ("spark", "broker"):
             jar_paths(configuration, settings, lambda text: console.print(f"  {text}", markup=False))
@@ -97,6 +108,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         services.start(lambda text: console.print(f"dagster    {text}"))
         console.print(f"[bold]ui         {services.url}[/]  (lineage: {services.url}/asset-groups)")
 
+        stop.orderly = True
         store = ModelStore(settings.models)
         if store.chosen() is None:
             _train(settings, options, source, services, instance, console, stop)
@@ -153,7 +165,7 @@ def _train(
         job,
         repository_location_name=LOCATION,
         repository_name="__repository__",
-        run_config=training_config(source, options.data, options.rows),
+        run_config=training_config(source, options.data, options.rows, options.encoding),
         tags={TAG_ROLE: JOB_RETRAIN},
     )
     console.print(f"training   run {services.url}/runs/{run_id}", highlight=False)
@@ -254,6 +266,7 @@ class _Replay(threading.Thread):
                 self._source.path,
                 self._address,
                 self._settings.topic,
+                encoding=self._options.encoding,
                 rate=self._options.rate,
                 limit=self._options.messages,
                 seed=self._settings.seed,

@@ -7,6 +7,6 @@ Does not belong here: Spark (``spark.raw`` reads the same files in parallel).
 
 from sentiment_assets.sources.sentiment140.inspection import SourceFile, inspect
 from sentiment_assets.sources.sentiment140.published import download
-from sentiment_assets.sources.sentiment140.rows import LabelledRow, iter_rows
+from sentiment_assets.sources.sentiment140.rows import ENCODING, LabelledRow, iter_rows
 
-__all__ = ["LabelledRow", "SourceFile", "download", "inspect", "iter_rows"]
+__all__ = ["ENCODING", "LabelledRow", "SourceFile", "download", "inspect", "iter_rows"]

@@ -135,7 +135,7 @@ def open_binary(path: Path) -> Iterator[tuple[IO[bytes], int]]:
             with archive.open(member) as content:
                 yield content, member.file_size
     except FileNotFoundError as error:
-        raise SourceError(f"The file {path} does not exist.", "Check the path given with --data.") from error
+        raise SourceError(f"The file {path} does not exist.", "Check the path.") from error
     except IsADirectoryError as error:
         raise SourceError(f"{path} is a folder, not a file.", "Name a CSV or zip file in it.") from error
     except OSError as error:
