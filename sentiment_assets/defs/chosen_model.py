@@ -133,11 +133,17 @@ def _current(
     version = model_store.chosen()
     if version is None:
         return None
-    manifest = model_store.manifest(version)
+    try:
+        manifest = model_store.manifest(version)
+        folder = model_store.folder(version)
+    except ModelError as error:
+        # It cannot be loaded by the stream either; a sound candidate has to be able to replace it.
+        context.log.warning(f"The chosen model {version} is damaged and counts as none: {error}")
+        return None
     if manifest.data_version == data_version:
         return manifest
     session = spark.session(context.instance, context.run_id)
-    model = PipelineModel.load(str(model_store.folder(version) / "pipeline"))
+    model = PipelineModel.load(str(folder / "pipeline"))
     test = delta.read(session, settings.table(TEST_TWEETS.name))
     context.log.info(f"Scoring the chosen model {version} on the current test rows.")
     return manifest.model_copy(update={"metrics": evaluate_halves(score(model, test)).as_dict()})

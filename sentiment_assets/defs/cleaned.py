@@ -41,11 +41,11 @@ SPLIT_VERSION = "1"
 def cleaned_tweets(
     raw_tweets: Any,
     settings: ResourceParam[Settings],
-) -> Output[Any]:
+) -> Iterator[Output[Any]]:
     """Deduplicated tweets: conflicting ids, exact and normalised duplicates are gone, each counted."""
     provenance = read_provenance(settings.table(RAW_TWEETS.name)).derive(CLEANING_VERSION)
     cleaned = deduplicate(raw_tweets)
-    return Output(
+    yield Output(
         cleaned.tweets,
         data_version=DataVersion(provenance.data_version),
         metadata={
@@ -54,6 +54,7 @@ def cleaned_tweets(
             **{name: MetadataValue.int(count) for name, count in cleaned.counts().items()},
         },
     )
+    cleaned.release()
 
 
 class SplitConfig(Config):

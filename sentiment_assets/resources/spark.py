@@ -8,7 +8,7 @@ from dagster_pyspark import LazyPySparkResource
 from sentiment_assets.keys import TAG_PROCESS
 from sentiment_assets.runtime.identity import process_tag
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.session import Role, spark_conf, stderr_to
+from sentiment_assets.spark.session import Role, spark_conf, output_to
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -45,6 +45,6 @@ class SparkResource:
         if self._lazy is None:
             conf = spark_conf(self._settings, role=self._role, app_name=f"sentiment-assets {self._role}")
             self._lazy = LazyPySparkResource(spark_config=conf)
-        with stderr_to(self._settings.logs / f"spark-{self._role}-console.log"):
+        with output_to(self._settings.logs / f"spark-{self._role}-console.log"):
             session: SparkSession = self._lazy.spark_session
         return session

@@ -94,10 +94,10 @@ class HalvesMetrics:
     report: Metrics
 
     def as_dict(self) -> dict[str, int | float]:
-        """All of the test figures, and ``selection_*`` and ``report_*`` with n, accuracy and interval."""
+        """All of the test figures, and ``selection_*`` and ``report_*`` with n, accuracy, interval, macro-F1, AUC."""
         flat = self.test.as_dict()
         for half, metrics in ((SELECTION, self.selection), (REPORT, self.report)):
-            for name in ("n", "accuracy", "ci95_low", "ci95_high"):
+            for name in ("n", "accuracy", "ci95_low", "ci95_high", "macro_f1", "auc"):
                 flat[f"{half}_{name}"] = getattr(metrics, name)
         return flat
 

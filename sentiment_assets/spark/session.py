@@ -124,7 +124,7 @@ def build_session(
         builder = builder.config(name, value)
     log = settings.logs / f"spark-{role}-console.log"
     try:
-        with stderr_to(log):
+        with output_to(log):
             session: SparkSession = builder.getOrCreate()
     except Exception as error:
         raise SetupError(
@@ -135,18 +135,24 @@ def build_session(
 
 
 @contextlib.contextmanager
-def stderr_to(log: Path) -> Iterator[None]:
-    """Send file descriptor 2 to ``log`` meanwhile, so that a JVM started inside inherits the file."""
+def output_to(log: Path) -> Iterator[None]:
+    """Send file descriptors 1 and 2 to ``log`` meanwhile, so that a JVM started inside inherits the file.
+
+    Both: VACUUM, for one, reports on the JVM's standard output, which is where ``--json`` promises JSON alone.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
     sys.stderr.flush()
-    saved = os.dup(2)
+    saved = {number: os.dup(number) for number in (1, 2)}
     try:
         with log.open("ab") as file:
-            os.dup2(file.fileno(), 2)
+            for number in saved:
+                os.dup2(file.fileno(), number)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
+        for number, copy in saved.items():
+            os.dup2(copy, number)
+            os.close(copy)
 
 
 def _write_log4j(settings: Settings, role: Role) -> Path:
