@@ -1,10 +1,16 @@
 """From the stack trace of a dead query to one sentence and a next step.
 
-Belongs here: the failures an operator meets. Does not belong here: raising them (``lease``).
+Belongs here: the failures an operator meets. Does not belong here: noticing them (``lease``).
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
+
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql.streaming.query import StreamingQuery
 
 from sentiment_assets.failures import StreamError
 
@@ -63,6 +69,7 @@ _CAUSES = (
 )
 
 _CAUSED_BY = re.compile(r"^Caused by: (?:[\w.$]+: )?(.+)$", re.MULTILINE)
+_MAX_CAUSES = 20
 _MAX_CHARACTERS = 300
 
 
@@ -87,6 +94,37 @@ def explain(trace: str) -> StreamError:
         f"The streaming query failed ({own_words}).",
         f"Read the end of SENTIMENT_HOME/logs/spark-stream.log; {_GOES_ON}.",
     )
+
+
+def death_of(query: StreamingQuery) -> StreamError:
+    """Why a query that is no longer active ended, from the whole chain of causes.
+
+    The chain matters: Spark's outermost message only says that a task failed while writing rows.
+    """
+    failure = query._jsq.exception()
+    if failure.isEmpty():
+        return explain("it ended by itself")
+    cause = failure.get()
+    lines: list[str] = []
+    while cause is not None and len(lines) < _MAX_CAUSES:
+        lines.append(f"Caused by: {cause.toString()}")
+        cause = cause.getCause()
+    return explain("\n".join(lines))
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what Spark raises inside into a :class:`StreamError`.
+
+    Raises
+    ------
+    StreamError
+        With the cause and the next step.
+    """
+    try:
+        yield
+    except (Py4JError, PySparkException, ConnectionError) as error:
+        raise explain(f"{type(error).__name__}: {error}") from error
 
 
 def _root_cause(trace: str) -> str:

@@ -10,14 +10,12 @@ Does not belong here: which message is one (``parsing``), when to catch up (``le
 import json
 import logging
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
 from sentiment_assets.schemas import DEAD_LETTERS
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.causes import explain
+from sentiment_assets.streaming.causes import explained
 from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.positions import (
     Offsets,
@@ -122,7 +120,7 @@ class DeadLetters:
 
     def _write(self, start: Offsets, end: Offsets) -> int:
         table = str(self._settings.table(DEAD_LETTERS.name))
-        try:
+        with explained():
             bad = self._read(start, end)
             if self._written_before:
                 known = self._spark.read.format("delta").load(table).select("topic", "partition", "offset")
@@ -131,8 +129,6 @@ class DeadLetters:
             rows = bad.select(DEAD_LETTERS.column_names).observe(counted, F.count(F.lit(1)).alias("rows"))
             rows.write.format("delta").mode("append").save(table)
             return int(counted.get["rows"])
-        except (Py4JError, PySparkException) as error:
-            raise explain(str(error)) from error
 
     def _read(self, start: Offsets, end: Offsets) -> DataFrame:
         topic = self._settings.topic

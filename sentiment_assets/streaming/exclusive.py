@@ -9,19 +9,24 @@ Does not belong here: the lock of a single table (``spark.delta``).
 import contextlib
 import errno
 import fcntl
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from py4j.protocol import Py4JJavaError
-
 from sentiment_assets.failures import StreamError
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.heartbeat import read_heartbeat
+from sentiment_assets.streaming.jvm import jvm
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
+
+# A POSIX lock belongs to the process, and closing any channel on the file drops it: the process that holds it
+# must not open the file again, not even to be refused.
+_held_here: set[Path] = set()
+_guard = threading.Lock()
 
 _POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 15.0
@@ -49,19 +54,22 @@ def hold_stream_lock(
     StreamError
         When another stream runs; names it.
     """
-    channel = _jvm(spark).java.io.RandomAccessFile(str(lock_file(settings)), "rw").getChannel()
+    file = lock_file(settings)
+    with _guard:
+        if file in _held_here:
+            raise _held(settings)
+        _held_here.add(file)
     try:
-        deadline = time.monotonic() + patience
-        while _try_lock(channel) is None:
-            heartbeat = read_heartbeat(settings)
-            if time.monotonic() >= deadline or (heartbeat is not None and heartbeat.running):
-                raise _held(settings)
-            time.sleep(_POLL_SECONDS)
-        yield
+        channel = jvm(spark).java.io.RandomAccessFile(str(file), "rw").getChannel()
+        try:
+            _wait_for_lock(channel, settings, patience)
+            yield
+        finally:
+            # Closing the channel drops the lock. A JVM that is gone has dropped it already.
+            with contextlib.suppress(Exception):
+                channel.close()
     finally:
-        # Closing the channel drops the lock. A JVM that is gone has dropped it already.
-        with contextlib.suppress(Exception):
-            channel.close()
+        _held_here.discard(file)
 
 
 @contextlib.contextmanager
@@ -99,14 +107,13 @@ def _take(descriptor: int, kind: int) -> bool:
     return True
 
 
-def _try_lock(channel: Any) -> Any:
-    """The lock, or ``None`` when another process or another thread of this JVM holds it."""
-    try:
-        return channel.tryLock()
-    except Py4JJavaError as error:
-        if "OverlappingFileLockException" in str(error.java_exception):
-            return None
-        raise
+def _wait_for_lock(channel: Any, settings: Settings, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while channel.tryLock() is None:
+        heartbeat = read_heartbeat(settings)
+        if time.monotonic() >= deadline or (heartbeat is not None and heartbeat.running):
+            raise _held(settings)
+        time.sleep(_POLL_SECONDS)
 
 
 def _held(settings: Settings) -> StreamError:
@@ -121,7 +128,3 @@ def _held(settings: Settings) -> StreamError:
         f"Another stream writes the tables of {settings.root}: {who}.",
         "Wait for its end or stop it; `sentiment-assets status` shows it.",
     )
-
-
-def _jvm(spark: "SparkSession") -> Any:
-    return spark._jvm

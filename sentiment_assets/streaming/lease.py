@@ -1,20 +1,16 @@
 """One lease of the stream: the same code for a Dagster run and for the command line.
 
-The story is :meth:`_Lease.run`: hold the lock, verify the pair, load the model, warm up, consume until a reason to
-end comes, end at a batch boundary, complete the dead letters, care for the tables.
+The story is :meth:`_Lease.run`: verify the pair, load the model, warm up, consume until there is a reason to end,
+end at a batch boundary, complete the dead letters, care for the tables.
 Does not belong here: the plan (``query``), whether to start at all (``supervisor``).
 """
 
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import wait as wait_for
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-import psutil
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -26,27 +22,26 @@ from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import writer_lock
-from sentiment_assets.streaming import heartbeat as heartbeats
 from sentiment_assets.streaming.care import care_for_tables
-from sentiment_assets.streaming.causes import explain
+from sentiment_assets.streaming.causes import death_of, explained
 from sentiment_assets.streaming.dead_letters import DeadLetters
 from sentiment_assets.streaming.exclusive import hold_stream_lock
 from sentiment_assets.streaming.heartbeat import Phase
 from sentiment_assets.streaming.pairing import ensure_pair
 from sentiment_assets.streaming.positions import committed_offsets, first_offsets
-from sentiment_assets.streaming.progress import Batch, Progress, read_batch
+from sentiment_assets.streaming.progress import Batch, Progress
+from sentiment_assets.streaming.pulse import Pulse
 from sentiment_assets.streaming.query import predictions, read_topic, start
+from sentiment_assets.streaming.reports import Reports
 from sentiment_assets.streaming.reset import finish_reset
 from sentiment_assets.streaming.serving import load_model, version_to_serve
 from sentiment_assets.streaming.warm_up import warm_up
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 _TICK_SECONDS = 0.2
-_BEAT_SECONDS = 1.0
-_DEAD_LETTER_SECONDS = 5.0
 _BOUNDARY_POLL_SECONDS = 0.02
+_DEAD_LETTER_SECONDS = 5.0
 _BOUNDARY_SECONDS = 60.0
 _BOUNDARY_SECONDS_WHEN_ASKED = 12.0
 _STALL_SECONDS = 600.0
@@ -127,19 +122,34 @@ def run_lease(
     TableError
         When a table cannot be created or written.
     """
-    ends = _Ends(model_version is not None, lease_seconds, until_drained, idle_seconds, should_stop)
-    return _Lease(spark, settings, model_version, ends, run_id, lease, on_progress).run()
+    store = ModelStore(settings.models)
+    version = version_to_serve(store, model_version)
+    pulse = Pulse(spark, settings, run_id, lease, version, on_progress)
+    ends = Ends(lease_seconds, idle_seconds, until_drained, model_is_fixed=model_version is not None)
+    with contextlib.ExitStack() as held:
+        held.enter_context(hold_stream_lock(spark, settings))
+        for table in (PREDICTIONS, DEAD_LETTERS):
+            held.enter_context(writer_lock(settings.table(table.name)))
+        held.enter_context(pulse.last_word())
+        return _Lease(spark, settings, store, pulse, ends, should_stop).run(version)
 
 
 @dataclass(frozen=True)
-class _Ends:
-    """What ends the lease."""
+class Ends:
+    """What ends a lease by itself; see :func:`run_lease`."""
 
-    model_is_fixed: bool
     lease_seconds: float
-    until_drained: bool
     idle_seconds: float
-    should_stop: Callable[[], str | None]
+    until_drained: bool
+    model_is_fixed: bool
+
+
+@dataclass(frozen=True)
+class _Reason:
+    """Why a lease ends; one that a person asked for ends quickly, without care for the tables."""
+
+    text: str
+    asked: bool = False
 
 
 class _Lease:
@@ -147,270 +157,163 @@ class _Lease:
         self,
         spark: SparkSession,
         settings: Settings,
-        model_version: str | None,
-        ends: _Ends,
-        run_id: str | None,
-        lease: int | None,
-        on_progress: Callable[[Progress], None],
+        store: ModelStore,
+        pulse: Pulse,
+        ends: Ends,
+        should_stop: Callable[[], str | None],
     ) -> None:
-        self._spark, self._settings, self._ends = spark, settings, ends
-        self._store = ModelStore(settings.models)
-        self._version = version_to_serve(self._store, model_version)
-        self._run_id, self._lease, self._on_progress = run_id, lease, on_progress
-        self._born = psutil.Process().create_time()
-        self._started_at = time.time()
-        self._jvm_pid = int(spark._jvm.java.lang.ProcessHandle.current().pid())  # type: ignore[union-attr]
-        self._progress = Progress(Phase.STARTING, self._version)
-        self._newest_report: tuple[int, str] | None = None
-        self._beaten = 0.0
-        self._polled = 0.0
+        self._spark, self._settings, self._store, self._pulse = spark, settings, store, pulse
+        self._ends, self._should_stop = ends, should_stop
+        self._bootstrap = ""
         self._dead = 0
 
-    def run(self) -> LeaseResult:
-        with contextlib.ExitStack() as held:
-            held.enter_context(hold_stream_lock(self._spark, self._settings))
-            for table in (PREDICTIONS, DEAD_LETTERS):
-                held.enter_context(writer_lock(self._settings.table(table.name)))
-            held.enter_context(self._last_word())
-            return self._consume()
-
-    def _consume(self) -> LeaseResult:
-        self._beat()
+    def run(self, version: str) -> LeaseResult:
+        pulse = self._pulse
+        pulse.beat()
         finish_reset(self._settings)
-        bootstrap, topic = self._reach_topic()
-        pair = self._while_beating(lambda: ensure_pair(self._spark, self._settings, topic))
-        model = self._while_beating(lambda: load_model(self._store, self._version))
-        self._enter(Phase.WARMING_UP)
-        available = self._available(bootstrap)
-        self._while_beating(lambda: warm_up(self._spark, self._settings, bootstrap, model, available))
-        letters = DeadLetters(
-            self._spark, self._settings, bootstrap, pair.pair_id, first_offsets(self._settings)
-        )
-        committed = committed_offsets(self._settings)
-        letters.resume(committed)
-        self._progress = replace(self._progress, offsets=committed)
-        self._complete(letters, bootstrap)
-        frame = predictions(read_topic(self._spark, self._settings, bootstrap), model, self._version)
-        with self._explained():
-            query = start(frame, self._settings)
+        topic = self._reach_topic()
+        pair = pulse.during(lambda: ensure_pair(self._spark, self._settings, topic))
+        model = pulse.during(lambda: load_model(self._store, version))
+        pulse.enter(Phase.WARMING_UP)
+        available = self._available()
+        pulse.during(lambda: warm_up(self._spark, self._settings, self._bootstrap, model, available))
+        letters = self._resume_dead_letters(pair.pair_id)
+        with explained():
+            messages = read_topic(self._spark, self._settings, self._bootstrap)
+            query = start(predictions(messages, model, version), self._settings)
         try:
-            self._progress = replace(self._progress, ready=True)
-            self._enter(Phase.DRAINING if self._ends.until_drained else Phase.RUNNING)
-            reason = self._loop(query, letters, bootstrap)
-            log.info("The lease ends: %s", reason)
-            self._stop_at_boundary(query, letters, asked=reason.startswith("stop asked"))
+            pulse.progress = replace(pulse.progress, ready=True)
+            pulse.enter(Phase.DRAINING if self._ends.until_drained else Phase.RUNNING)
+            reports = Reports(query, self._settings.topic)
+            reason = self._follow(query, reports, letters, version)
+            log.info("The lease ends: %s", reason.text)
+            self._stop_at_boundary(query, reports, letters, asked=reason.asked)
         finally:
-            with contextlib.suppress(Py4JError, PySparkException):
+            with contextlib.suppress(Py4JError, PySparkException, ConnectionError):
                 query.stop()
-        self._complete(letters, bootstrap)
-        if not reason.startswith("stop asked"):
-            self._enter(Phase.CARING)
-            self._while_beating(lambda: care_for_tables(self._spark, self._settings))
-        return LeaseResult(
-            self._progress.rows,
-            self._dead,
-            round(self._progress.seconds, 3),
-            self._progress.batches,
-            reason,
-            self._version,
-        )
+        self._complete(letters)
+        pulse.enter(Phase.CARING, reason.text)
+        if not reason.asked:
+            pulse.during(lambda: care_for_tables(self._spark, self._settings))
+        done = pulse.progress
+        return LeaseResult(done.rows, self._dead, round(done.seconds, 3), done.batches, reason.text, version)
 
-    def _loop(self, query: StreamingQuery, letters: DeadLetters, bootstrap: str) -> str:
-        """Follow the query until there is a reason to end."""
-        ready = last_data = caught_up = progressed = time.monotonic()
-        while True:
-            with self._explained():
-                self._raise_if_dead(query)
-                batches = self._collect(query, letters)
-                busy = bool(query.status["isTriggerActive"])
-            now = time.monotonic()
-            if batches or not busy:
-                progressed = now
-            if any(batch.messages for batch in batches):
-                last_data = now
-            if now - progressed > _STALL_SECONDS:
-                raise StreamError(
-                    f"A batch has made no progress for {_STALL_SECONDS:.0f} s.",
-                    "Read the end of SENTIMENT_HOME/logs/spark-stream.log; the stream goes on where it stopped.",
-                )
-            if letters.due and now - caught_up > _DEAD_LETTER_SECONDS:
-                self._complete(letters, bootstrap)
-                caught_up = time.monotonic()
-            beat_is_due = now - self._beaten >= _BEAT_SECONDS
-            if beat_is_due:
-                letters.save()
-                self._beat()
-            reason = self._reason_to_end(now - ready, now - last_data, busy, bootstrap)
-            if reason is not None:
-                return reason
-            time.sleep(_TICK_SECONDS)
-
-    def _reason_to_end(self, age: float, idle: float, busy: bool, bootstrap: str) -> str | None:
-        asked = self._ends.should_stop() or heartbeats.stop_requested(self._settings, self._born)
-        if asked:
-            return f"stop asked: {asked}"
-        if age >= self._ends.lease_seconds:
-            return "lease time is over"
-        if idle >= self._ends.idle_seconds:
-            return f"idle for {self._ends.idle_seconds:g} s"
-        if time.monotonic() - self._polled < _BEAT_SECONDS:
-            return None
-        self._polled = time.monotonic()
-        chosen = self._store.chosen()
-        if not self._ends.model_is_fixed and chosen not in (None, self._version):
-            return f"newer model {chosen}"
-        if self._ends.until_drained and not busy and self._is_drained(bootstrap):
-            return "drained"
-        return None
-
-    def _is_drained(self, bootstrap: str) -> bool:
-        offsets = self._progress.offsets
-        return all(
-            offsets.get(partition, low) >= high
-            for partition, (low, high) in self._available(bootstrap).items()
-        )
-
-    def _stop_at_boundary(self, query: StreamingQuery, letters: DeadLetters, *, asked: bool) -> None:
-        """Stop right after a commit, so that no work is thrown away; after a deadline stop anyway."""
-        deadline = time.monotonic() + (_BOUNDARY_SECONDS_WHEN_ASKED if asked else _BOUNDARY_SECONDS)
-        with self._explained():
-            while time.monotonic() < deadline and query.isActive:
-                if self._collect(query, letters) or not query.status["isTriggerActive"]:
-                    break
-                self._beat_if_due()
-                time.sleep(_BOUNDARY_POLL_SECONDS)
-            self._raise_if_dead(query)
-            query.stop()
-            self._collect(query, letters)
-
-    def _collect(self, query: StreamingQuery, letters: DeadLetters) -> list[Batch]:
-        """Batches committed since the last call, in order.
-
-        Spark keeps the last 100 reports. PySpark's own ``recentProgress`` would turn each into objects by dozens
-        of calls to the JVM; the JSON is one call.
-        """
-        reports = query._jsq.recentProgress()
-        newest = self._newest_report
-        fresh: list[Batch] = []
-        for place in range(len(reports) - 1, -1, -1):
-            report = reports[place]
-            # While idle, Spark reports the coming batch again and again: only the time tells reports apart.
-            key = (report.batchId(), report.timestamp())
-            if key == self._newest_report:
-                break
-            if not fresh:
-                newest = key
-            fresh.append(read_batch(report.json(), self._settings.topic))
-        self._newest_report = newest
-        fresh.reverse()
-        for batch in fresh:
-            self._progress = self._progress.add(batch)
-            letters.note(batch)
-        return fresh
-
-    def _complete(self, letters: DeadLetters, bootstrap: str) -> None:
-        """Write the dead letters that are due."""
-        if letters.due:
-            available = self._available(bootstrap)
-            self._dead += self._while_beating(lambda: letters.catch_up(available))
-        else:
-            letters.save()
-
-    def _reach_topic(self) -> tuple[str, str]:
-        """Address of the cluster and Kafka's id of the topic, which is created if it is not there."""
+    def _reach_topic(self) -> str:
+        """Find the cluster, create the topic if it is not there, and return Kafka's id of it."""
         bootstrap = bootstrap_servers(self._settings)
         if bootstrap is None:
             raise BrokerError(
                 "No Kafka broker runs.",
                 "Start one with `sentiment-assets kafka start`, or set SENTIMENT_KAFKA_BOOTSTRAP.",
             )
+        self._bootstrap = bootstrap
         ensure_topic(bootstrap, self._settings.topic, self._settings.topic_partitions)
         found = topic_id(bootstrap, self._settings.topic)
         if found is None:
             raise BrokerError(f"The topic {self._settings.topic} was removed just now.", "Try again.")
-        return bootstrap, found
+        return found
 
-    def _available(self, bootstrap: str) -> dict[int, tuple[int, int]]:
-        return watermarks(bootstrap, self._settings.topic)
+    def _resume_dead_letters(self, pair_id: str) -> DeadLetters:
+        """Write the dead letters that an earlier lease committed past but could not write any more."""
+        first, committed = first_offsets(self._settings), committed_offsets(self._settings)
+        letters = DeadLetters(self._spark, self._settings, self._bootstrap, pair_id, first)
+        letters.resume(committed)
+        self._pulse.progress = replace(self._pulse.progress, offsets=committed)
+        self._complete(letters)
+        return letters
 
-    def _raise_if_dead(self, query: StreamingQuery) -> None:
-        if query.isActive:
-            return
-        error = query.exception()
-        raise explain(f"{error}" if error is not None else "the query ended by itself")
+    def _follow(self, query: StreamingQuery, reports: Reports, letters: DeadLetters, version: str) -> _Reason:
+        """Watch the query until there is a reason to end."""
+        ready = last_data = progressed = caught_up = time.monotonic()
+        while True:
+            with explained():
+                _raise_if_dead(query)
+                batches = self._collect(reports, letters)
+                busy = bool(query.status["isTriggerActive"])
+            now = time.monotonic()
+            if any(batch.messages for batch in batches):
+                last_data = now
+            if batches or not busy:
+                progressed = now
+            _raise_if_stalled(now - progressed)
+            if letters.due and now - caught_up >= _DEAD_LETTER_SECONDS:
+                self._complete(letters)
+                caught_up = time.monotonic()
+            reason = self._reason_at_once(now - ready, now - last_data)
+            if reason is None and self._pulse.beat_if_due():
+                letters.save()
+                reason = self._reason_from_outside(version)
+            if reason is not None:
+                return reason
+            time.sleep(_TICK_SECONDS)
 
-    def _enter(self, phase: Phase) -> None:
-        self._progress = replace(self._progress, phase=phase)
-        self._beat()
+    def _reason_at_once(self, age: float, idle: float) -> _Reason | None:
+        """Reasons that cost nothing to look for."""
+        asked = self._should_stop() or self._pulse.stop_requested()
+        if asked:
+            return _Reason(asked, asked=True)
+        if age >= self._ends.lease_seconds:
+            return _Reason("lease time is over")
+        if idle >= self._ends.idle_seconds:
+            return _Reason(f"idle for {self._ends.idle_seconds:g} s")
+        return None
 
-    def _beat_if_due(self) -> None:
-        if time.monotonic() - self._beaten >= _BEAT_SECONDS:
-            self._beat()
+    def _reason_from_outside(self, version: str) -> _Reason | None:
+        """Reasons found by asking the model store and the broker."""
+        chosen = self._store.chosen()
+        if not self._ends.model_is_fixed and chosen not in (None, version):
+            return _Reason(f"newer model {chosen}")
+        if self._ends.until_drained and self._is_drained():
+            return _Reason("drained")
+        return None
 
-    def _beat(self, detail: str = "") -> None:
-        """Give a sign of life, of the JVM's too: asking it for the time fails or hangs when it is gone."""
-        if self._progress.phase is not Phase.STOPPED:
-            with self._explained():
-                self._spark._jvm.java.lang.System.currentTimeMillis()  # type: ignore[union-attr]
-        self._beaten = time.monotonic()
-        progress = self._progress
-        try:
-            heartbeats.write_heartbeat(
-                self._settings,
-                heartbeats.of_this_process(
-                    progress.phase,
-                    detail=detail,
-                    run_id=self._run_id,
-                    lease=self._lease,
-                    model_version=self._version,
-                    started_at=self._started_at,
-                    ready=progress.ready,
-                    batches=progress.batches,
-                    rows=progress.rows,
-                    dead=progress.dead,
-                    positives=progress.positives,
-                    lag=progress.lag,
-                    offsets={str(partition): offset for partition, offset in progress.offsets.items()},
-                    rows_per_second=progress.rows_per_second,
-                    last_batch_seconds=progress.last_batch_seconds,
-                    visible_latency_seconds=progress.visible_latency_seconds,
-                    jvm_pid=self._jvm_pid,
-                ),
-            )
-        except OSError as error:
-            log.warning("The heartbeat cannot be written: %s", error)
-        self._on_progress(progress)
+    def _is_drained(self) -> bool:
+        """Whether every message that the topic has now was part of a committed batch."""
+        offsets = self._pulse.progress.offsets
+        return all(offsets.get(part, low) >= high for part, (low, high) in self._available().items())
 
-    def _while_beating(self, work: Callable[[], T]) -> T:
-        """Do something that takes seconds in a thread of its own, and go on giving signs of life."""
-        pool = ThreadPoolExecutor(1, thread_name_prefix="lease")
-        try:
-            future: Future[T] = pool.submit(work)
-            while not wait_for([future], timeout=_BEAT_SECONDS).done:
-                self._beat()
-            return future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    def _stop_at_boundary(
+        self, query: StreamingQuery, reports: Reports, letters: DeadLetters, *, asked: bool
+    ) -> None:
+        """Stop right after a commit, so that no work is thrown away; after a deadline stop anyway."""
+        deadline = time.monotonic() + (_BOUNDARY_SECONDS_WHEN_ASKED if asked else _BOUNDARY_SECONDS)
+        with explained():
+            while time.monotonic() < deadline:
+                _raise_if_dead(query)
+                if self._collect(reports, letters) or not query.status["isTriggerActive"]:
+                    break
+                self._pulse.beat_if_due()
+                time.sleep(_BOUNDARY_POLL_SECONDS)
+            query.stop()
+            self._collect(reports, letters)
 
-    @contextlib.contextmanager
-    def _last_word(self) -> Iterator[None]:
-        """Say in the heartbeat how it ended, whatever happened."""
-        detail = "interrupted"
-        try:
-            yield
-            detail = "the lease is over"
-        except Exception as error:
-            detail = str(error)
-            raise
-        finally:
-            self._progress = replace(self._progress, phase=Phase.STOPPED, ready=False)
-            heartbeats.forget_stop(self._settings)
-            self._beat(detail)
+    def _collect(self, reports: Reports, letters: DeadLetters) -> list[Batch]:
+        """Take newly committed batches into account."""
+        batches = reports.fresh()
+        for batch in batches:
+            self._pulse.progress = self._pulse.progress.add(batch)
+            letters.note(batch)
+        return batches
 
-    @contextlib.contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Turn Spark's stack traces into one sentence and a next step."""
-        try:
-            yield
-        except (Py4JError, PySparkException, ConnectionError) as error:
-            raise explain(f"{type(error).__name__}: {error}") from error
+    def _complete(self, letters: DeadLetters) -> None:
+        """Write the dead letters that are due."""
+        if letters.due:
+            available = self._available()
+            self._dead += self._pulse.during(lambda: letters.catch_up(available))
+        letters.save()
+
+    def _available(self) -> dict[int, tuple[int, int]]:
+        return watermarks(self._bootstrap, self._settings.topic)
+
+
+def _raise_if_dead(query: StreamingQuery) -> None:
+    if not query.isActive:
+        raise death_of(query)
+
+
+def _raise_if_stalled(seconds: float) -> None:
+    if seconds > _STALL_SECONDS:
+        raise StreamError(
+            f"A batch has made no progress for {_STALL_SECONDS:.0f} s.",
+            "Read the end of SENTIMENT_HOME/logs/spark-stream.log; the stream goes on where it stopped.",
+        )

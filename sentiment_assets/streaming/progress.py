@@ -98,8 +98,8 @@ class Progress:
 
     Parameters
     ----------
-    phase
-        What the stream does now.
+    phase, detail
+        What the stream does now; for one that ends or has ended also why.
     rows, dead, positives, batches
         Totals of this lease: predictions, messages that could not be scored, positive predictions, batches
         with data.
@@ -117,6 +117,7 @@ class Progress:
 
     phase: Phase
     model_version: str
+    detail: str = ""
     ready: bool = False
     rows: int = 0
     dead: int = 0
@@ -134,7 +135,7 @@ class Progress:
     @property
     def state(self) -> str:
         """What the stream does now, in words."""
-        return str(self.phase)
+        return f"{self.phase}: {self.detail}" if self.detail else str(self.phase)
 
     @property
     def share_positive(self) -> float | None:

@@ -24,6 +24,19 @@ from sentiment_assets.streaming.positions import (
 )
 
 _BROKER_SECONDS = 3.0
+_STREAM_FIGURES = (
+    "run_id",
+    "pid",
+    "heartbeat_age_seconds",
+    "lease",
+    "model_version",
+    "ready",
+    "rows",
+    "dead",
+    "batches",
+    "rows_per_second",
+    "visible_latency_seconds",
+)
 
 
 def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
@@ -89,21 +102,14 @@ def describe_stream(heartbeat: Heartbeat | None) -> dict[str, Any]:
         visible_latency_seconds``.
     """
     if heartbeat is None:
-        return {"state": "never started", "run_id": None, "pid": None, "heartbeat_age_seconds": None}
+        return {"state": "never started"} | dict.fromkeys(_STREAM_FIGURES)
+    figures = {name: getattr(heartbeat, name) for name in _STREAM_FIGURES if hasattr(heartbeat, name)}
     gone = heartbeat.phase is not Phase.STOPPED and heartbeat.alive is False
     return {
         "state": f"gone (was {heartbeat.state})" if gone else heartbeat.state,
-        "run_id": heartbeat.run_id,
-        "pid": heartbeat.pid,
-        "heartbeat_age_seconds": round(max(0.0, time.time() - heartbeat.at), 1),
-        "lease": heartbeat.lease,
-        "model_version": heartbeat.model_version,
+        **figures,
         "ready": heartbeat.ready and not gone,
-        "rows": heartbeat.rows,
-        "dead": heartbeat.dead,
-        "batches": heartbeat.batches,
-        "rows_per_second": heartbeat.rows_per_second,
-        "visible_latency_seconds": heartbeat.visible_latency_seconds,
+        "heartbeat_age_seconds": round(max(0.0, time.time() - heartbeat.at), 1),
     }
 
 

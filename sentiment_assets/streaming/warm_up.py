@@ -15,10 +15,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.jvm import jvm
 from sentiment_assets.streaming.query import kafka_options, predictions
 
 log = logging.getLogger(__name__)
 
+_WARM = "sentiment.warm"
 _ROWS = 2_000
 _KAFKA_ROWS = 500
 _WORDS = (
@@ -45,18 +47,22 @@ def warm_up(
     model: PipelineModel,
     available: dict[int, tuple[int, int]],
 ) -> None:
-    """Run made-up messages through the plan of :func:`~..query.predictions`.
+    """Run made-up messages through the plan of :func:`~..query.predictions`, once in the life of a JVM.
 
     Parameters
     ----------
     available
         First and next offset of each partition of the topic.
     """
+    system = jvm(spark).java.lang.System
+    if system.getProperty(_WARM) is not None:
+        return
     scratch = settings.run / "warm-up"
     shutil.rmtree(scratch, ignore_errors=True)
     try:
         _stream_into(scratch, predictions(_made_up(spark, settings.topic), model, "warm-up"))
         _read_kafka(spark, settings, bootstrap, available)
+        system.setProperty(_WARM, "yes")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

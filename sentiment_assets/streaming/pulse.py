@@ -1,0 +1,146 @@
+"""The pulse of a lease: signs of life while it works, and the last word when it ends.
+
+A beat first asks the Spark JVM for the time, so a fresh heartbeat proves that both processes answer. Does not
+belong here: the file itself (``heartbeat``), which work there is (``lease``).
+"""
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import replace
+from typing import TypeVar
+
+from pyspark.sql import SparkSession
+
+from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.causes import explained
+from sentiment_assets.streaming.heartbeat import (
+    Phase,
+    forget_stop,
+    of_this_process,
+    stop_requested,
+    write_heartbeat,
+)
+from sentiment_assets.streaming.jvm import jvm
+from sentiment_assets.streaming.progress import Progress
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+BEAT_SECONDS = 1.0
+
+
+class Pulse:
+    """Writes the heartbeat of one lease and tells the caller.
+
+    Parameters
+    ----------
+    run_id, lease
+        Of the Dagster run; ``None`` in the foreground.
+    version
+        Of the model.
+    on_progress
+        Called at each beat, in the thread that beats.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        settings: Settings,
+        run_id: str | None,
+        lease: int | None,
+        version: str,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self.progress = Progress(Phase.STARTING, version)
+        self._settings, self._on_progress = settings, on_progress
+        self._run_id, self._lease = run_id, lease
+        self._started_at = time.time()
+        self._beaten = 0.0
+        self._clock = jvm(spark).java.lang.System
+        self._jvm_pid = int(jvm(spark).java.lang.ProcessHandle.current().pid())
+
+    @contextlib.contextmanager
+    def last_word(self) -> Iterator[None]:
+        """Say in the heartbeat that and why the lease ended, whatever happens inside; follows a stop request."""
+        detail = "interrupted"
+        try:
+            yield
+            detail = self.progress.detail
+        except Exception as error:
+            detail = str(error)
+            raise
+        finally:
+            self.progress = replace(self.progress, phase=Phase.STOPPED, detail=detail, ready=False)
+            forget_stop(self._settings)
+            self._write()
+
+    def stop_requested(self) -> str | None:
+        """The reason of a request to stop this stream, made since the lease began."""
+        return stop_requested(self._settings, self._started_at)
+
+    def enter(self, phase: Phase, detail: str = "") -> None:
+        """Go on to another phase."""
+        self.progress = replace(self.progress, phase=phase, detail=detail)
+        self.beat()
+
+    def beat(self) -> None:
+        """Give a sign of life.
+
+        Raises
+        ------
+        StreamError
+            When the JVM is gone.
+        """
+        with explained():
+            self._clock.currentTimeMillis()
+        self._write()
+
+    def beat_if_due(self) -> bool:
+        """Beat unless that was done within the last second; returns whether it was."""
+        due = time.monotonic() - self._beaten >= BEAT_SECONDS
+        if due:
+            self.beat()
+        return due
+
+    def during(self, work: Callable[[], T]) -> T:
+        """Do something that takes seconds in a thread of its own, and go on giving signs of life."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="lease")
+        try:
+            future: Future[T] = pool.submit(work)
+            while not wait_for([future], timeout=BEAT_SECONDS).done:
+                self.beat()
+            return future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _write(self) -> None:
+        self._beaten = time.monotonic()
+        progress = self.progress
+        heartbeat = of_this_process(
+            progress.phase,
+            detail=progress.detail,
+            run_id=self._run_id,
+            lease=self._lease,
+            model_version=progress.model_version,
+            started_at=self._started_at,
+            ready=progress.ready,
+            batches=progress.batches,
+            rows=progress.rows,
+            dead=progress.dead,
+            positives=progress.positives,
+            lag=progress.lag,
+            offsets={str(partition): offset for partition, offset in progress.offsets.items()},
+            rows_per_second=progress.rows_per_second,
+            last_batch_seconds=progress.last_batch_seconds,
+            visible_latency_seconds=progress.visible_latency_seconds,
+            jvm_pid=self._jvm_pid,
+        )
+        try:
+            write_heartbeat(self._settings, heartbeat)
+        except OSError as error:
+            log.warning("The heartbeat cannot be written: %s", error)
+        self._on_progress(progress)

@@ -1,0 +1,238 @@
+"""When a lease ends, what it refuses, and how it says so."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from deltalake import write_deltalake
+from pyarrow import table as arrow_table
+from pyspark.sql import SparkSession
+
+from sentiment_assets.failures import BrokerError, ModelError, StreamError
+from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.schemas import PREDICTIONS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import row_count
+from sentiment_assets.streaming.care import SMALL_FILES, care_for_tables, small_files
+from sentiment_assets.streaming.exclusive import stream_is_running
+from sentiment_assets.streaming.heartbeat import Phase, read_heartbeat, request_stop
+from sentiment_assets.streaming.progress import Progress
+from sentiment_assets.streaming.reset import reset_stream
+from sentiment_assets.streaming.status import read_status
+from sentiment_assets_tests.integration.stream_helpers import (
+    column,
+    drain,
+    fresh_stream,
+    save_tiny_model,
+    send,
+    tweet,
+)
+
+pytestmark = [pytest.mark.spark, pytest.mark.broker]
+
+
+@pytest.fixture(scope="module")
+def live(spark: SparkSession, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """A stream that has scored 20 messages."""
+    settings = fresh_stream(spark, tmp_path_factory.mktemp("live") / "home", broker)
+    send(settings, (tweet(n) for n in range(20)))
+    drain(spark, settings)
+    return settings
+
+
+def once_ready(act: Callable[[], object]) -> Callable[[Progress], None]:
+    """A progress callback that acts the first time the stream consumes."""
+    done: list[object] = []
+
+    def on_progress(progress: Progress) -> None:
+        if progress.ready and not done:
+            done.append(True)
+            act()
+
+    return on_progress
+
+
+def test_a_newer_model_ends_the_lease_and_the_next_one_serves_it(spark: SparkSession, live: Settings) -> None:
+    store = ModelStore(live.models)
+    old = store.chosen()
+    promote = once_ready(lambda: save_tiny_model(spark, store))
+    result = drain(spark, live, until_drained=False, on_progress=promote)
+    new = store.chosen()
+    assert (result.reason, result.model_version) == (f"newer model {new}", old)
+    send(live, [tweet(20)])
+    assert drain(spark, live).model_version == new
+    assert set(column(live, "predictions", "model_version")) == {old, new}
+    assert (read_status(live)["gaps"], read_status(live)["duplicates"]) == (0, 0)
+
+
+def test_a_lease_with_a_named_model_does_not_follow_the_chosen_one(
+    spark: SparkSession, live: Settings
+) -> None:
+    store = ModelStore(live.models)
+    other = save_tiny_model(spark, store, promote=False)
+    result = drain(spark, live, model_version=other)
+    assert (result.reason, result.model_version) == ("drained", other)
+
+
+def test_a_second_stream_and_a_reset_are_refused_while_one_runs(spark: SparkSession, live: Settings) -> None:
+    refusals: list[str] = []
+
+    def meanwhile() -> None:
+        assert stream_is_running(live)
+        for attempt in (lambda: drain(spark, live), lambda: reset_stream(live)):
+            with pytest.raises(StreamError, match="Another stream writes") as refusal:
+                attempt()
+            refusals.append(str(refusal.value))
+
+    drain(spark, live, on_progress=once_ready(meanwhile))
+    assert len(refusals) == 2
+    assert all("in the foreground" in refusal for refusal in refusals)
+    assert not stream_is_running(live)
+
+
+def test_a_request_to_stop_is_followed_once_and_reported(spark: SparkSession, live: Settings) -> None:
+    ask = once_ready(lambda: request_stop(live, "the main job ends"))
+    assert drain(spark, live, until_drained=False, on_progress=ask).reason == "the main job ends"
+    beat = read_heartbeat(live)
+    assert beat is not None
+    assert (beat.phase, beat.detail) == (Phase.STOPPED, "the main job ends")
+    assert drain(spark, live).reason == "drained"
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        ({"lease_seconds": 1}, "lease time is over"),
+        ({"idle_seconds": 1}, "idle for 1 s"),
+        ({"should_stop": lambda: "SIGTERM"}, "SIGTERM"),
+    ],
+)
+def test_a_lease_ends_by_its_limits(
+    spark: SparkSession, live: Settings, limits: dict[str, object], reason: str
+) -> None:
+    assert drain(spark, live, until_drained=False, **limits).reason == reason
+
+
+def test_a_checkpoint_without_its_table_is_refused(spark: SparkSession, live: Settings) -> None:
+    aside = live.root / "aside"
+    shutil.move(live.table("predictions"), aside)
+    with pytest.raises(StreamError, match=r"checkpoint .* has no table.*reset --stream"):
+        drain(spark, live)
+    shutil.rmtree(live.table("predictions"), ignore_errors=True)
+    shutil.move(aside, live.table("predictions"))
+
+
+def test_a_table_without_its_checkpoint_is_refused(spark: SparkSession, live: Settings) -> None:
+    aside = live.root / "aside"
+    shutil.move(live.checkpoints / "predictions", aside)
+    with pytest.raises(StreamError, match=r"rows, but its checkpoint .* is missing.*reset --stream"):
+        drain(spark, live)
+    shutil.rmtree(live.checkpoints / "predictions", ignore_errors=True)
+    shutil.move(aside, live.checkpoints / "predictions")
+
+
+def test_the_checkpoint_of_another_table_is_refused(
+    spark: SparkSession, live: Settings, broker: str, tmp_path: Path
+) -> None:
+    other = fresh_stream(spark, tmp_path / "home", broker)
+    send(other, [tweet(1)])
+    drain(spark, other)
+    mixed = live.model_copy(update={"home": tmp_path / "mixed"}).prepare()
+    shutil.copytree(live.models, mixed.models, dirs_exist_ok=True)
+    shutil.copytree(live.checkpoints, mixed.checkpoints, dirs_exist_ok=True)
+    shutil.copytree(other.lake, mixed.lake, dirs_exist_ok=True)
+    with pytest.raises(StreamError, match="belongs to another table"):
+        drain(spark, mixed)
+
+
+def test_a_topic_made_anew_is_refused_and_a_reset_starts_over(
+    spark: SparkSession, broker: str, tmp_path: Path
+) -> None:
+    settings = fresh_stream(spark, tmp_path / "home", broker)
+    send(settings, (tweet(n) for n in range(5)))
+    drain(spark, settings)
+    admin = AdminClient({"bootstrap.servers": broker})
+    admin.delete_topics([settings.topic])[settings.topic].result(timeout=30)
+    _recreate(settings)
+    send(settings, (tweet(n) for n in range(3)))
+    with pytest.raises(StreamError, match=r"made anew.*reset --stream"):
+        drain(spark, settings)
+    reset_stream(settings)
+    assert read_status(settings)["predictions"] == 0
+    assert drain(spark, settings).rows == 3
+
+
+def test_a_reset_that_was_killed_half_way_is_finished_by_the_next_lease(
+    spark: SparkSession, broker: str, tmp_path: Path
+) -> None:
+    settings = fresh_stream(spark, tmp_path / "home", broker)
+    send(settings, (tweet(n) for n in range(5)))
+    drain(spark, settings)
+    (settings.run / "stream.reset").touch()
+    shutil.rmtree(settings.checkpoints)
+    assert drain(spark, settings).rows == 5
+    assert read_status(settings)["predictions"] == 5
+
+
+def test_messages_that_retention_took_unscored_are_an_error_with_a_next_step(
+    spark: SparkSession, broker: str, tmp_path: Path
+) -> None:
+    settings = fresh_stream(spark, tmp_path / "home", broker, topic_partitions=1)
+    send(settings, (tweet(n) for n in range(5)))
+    drain(spark, settings)
+    send(settings, (tweet(n) for n in range(5, 20)))
+    gone = TopicPartition(settings.topic, 0, 15)
+    admin = AdminClient({"bootstrap.servers": broker})
+    for deleted in admin.delete_records([gone]).values():
+        deleted.result(timeout=30)
+    with pytest.raises(StreamError, match=r"Kafka no longer has.*reset --stream"):
+        drain(spark, settings)
+    beat = read_heartbeat(settings)
+    assert beat is not None
+    assert beat.state.startswith("stopped: Kafka no longer has")
+
+
+def test_without_a_broker_the_lease_fails_with_a_next_step(
+    spark: SparkSession, live: Settings, tmp_path: Path
+) -> None:
+    shutil.copytree(live.models, tmp_path / "home" / "models")
+    alone = Settings(home=tmp_path / "home").prepare()
+    with pytest.raises(BrokerError, match="kafka start"):
+        drain(spark, alone)
+    assert not stream_is_running(alone)
+
+
+def test_without_a_model_or_with_a_damaged_one_the_lease_fails_with_a_next_step(
+    spark: SparkSession, broker: str, live: Settings, tmp_path: Path
+) -> None:
+    empty = Settings(home=tmp_path / "home", kafka_bootstrap=broker, topic=live.topic).prepare()
+    with pytest.raises(ModelError, match="train"):
+        drain(spark, empty)
+    version = save_tiny_model(spark, ModelStore(empty.models))
+    next((empty.models / version).rglob("*.parquet")).unlink()
+    with pytest.raises(ModelError, match="lacks its file"):
+        drain(spark, empty)
+
+
+def test_many_small_files_are_merged_and_a_few_are_left_alone(
+    spark: SparkSession, settings: Settings
+) -> None:
+    path = settings.table(PREDICTIONS.name)
+    rows = arrow_table({"offset": [1, 2]})
+    for _ in range(SMALL_FILES - 1):
+        write_deltalake(str(path), rows, mode="append")
+    care_for_tables(spark, settings)
+    assert small_files(path) == SMALL_FILES - 1
+    write_deltalake(str(path), rows, mode="append")
+    care_for_tables(spark, settings)
+    assert small_files(path) == 1
+    assert row_count(path) == 2 * SMALL_FILES
+
+
+def _recreate(settings: Settings) -> None:
+    assert settings.kafka_bootstrap is not None
+    ensure_topic(settings.kafka_bootstrap, settings.topic, settings.topic_partitions)
