@@ -72,9 +72,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
     except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
         fail(
-            f"{error.filename or 'The operating system'}: {error.strerror or error}.",
-            "Check the path, its permissions and the free disk space.",
+            f"{where}{error.strerror or error}.",
+            "Free some disk or mend the permissions, or point SENTIMENT_HOME at another folder.",
         )
     except Exception as error:
         # A fault of ours: the person gets one line all the same, and whoever mends it the stack trace.

@@ -89,5 +89,7 @@ def _deepest_cause(event: object) -> str:
         error = error.cause
     if error is None:
         return "the step failed without an error"
+    if "DagsterExecutionInterruptedError" in str(error.message):
+        return "it was interrupted."
     message = str(error.message).strip()
     return message.split(": ", 1)[1] if message.startswith("sentiment_assets.") else message

@@ -120,11 +120,14 @@ class ModelStore:
         ModelError
             When there is no such version or its manifest is damaged.
         """
-        # Only the name counts, so that a version from a command line cannot point outside of the store.
+        # A name, not a path: one from a command line cannot point outside of the store, and the pointer,
+        # which is compared with it, never names a version in two ways.
         path = self.root / (Path(version).name or "-") / _MANIFEST
         try:
+            if path.parent.name != version:
+                raise FileNotFoundError(path)
             return Manifest.model_validate_json(path.read_bytes())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise ModelError(f"There is no model {version!r} in {self.root}.", _RETRAIN) from error
         except (ValidationError, OSError) as error:
             raise ModelError(f"The manifest {path} is damaged ({_first_line(error)}).", _RETRAIN) from error
@@ -347,4 +350,4 @@ def _flush_entry(path: Path) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0]
+    return str(error.errors()[0]["msg"] if isinstance(error, ValidationError) else error).splitlines()[0]

@@ -33,6 +33,8 @@ MINIMUM_DISK_BYTES = 2 * 2**30
 # Web server, daemon, code server and broker take about 1 GiB beside the streaming JVM.
 MINIMUM_MEMORY_BYTES = 4 * 2**30
 _ROUND_TRIP_SECONDS = 300
+_NEEDED = {"delta": ("home", "java", "jars")}
+"""Checks that would only repeat the failure of an earlier one."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,15 @@ def run_checks(
     """
     checks: list[Check] = []
     for name, look in _checks(settings, quick=quick):
+        lacking = [check.name for check in checks if not check.ok and check.name in _NEEDED.get(name, ())]
         try:
+            if lacking:
+                raise SetupError(f"Not tried without {' and '.join(lacking)}.", "Mend that first.")
             check = Check(name, True, look())
         except SentimentError as error:
             check = Check(name, False, error.what, error.next_step)
+        except OSError as error:
+            check = Check(name, False, f"{error.strerror or error}.", "Mend that and run it again.")
         checks.append(check)
         if on_check is not None:
             on_check(check)

@@ -144,6 +144,11 @@ def _run_ivy(
     configuration: Configuration, settings: Settings, staging: Path, wanted: Iterable[str], report: Progress
 ) -> None:
     """Let Ivy retrieve into ``staging/<configuration>/``; a second try goes on where the first broke off."""
+    if settings.ivy_settings and not settings.ivy_settings.is_file():
+        raise SetupError(
+            f"The file {settings.ivy_settings} does not exist.",
+            "Set SENTIMENT_IVY_SETTINGS to an ivysettings.xml, or unset it.",
+        )
     wanted = set(wanted)
     cache = settings.jar_cache.expanduser().absolute()
     command = [
