@@ -65,7 +65,7 @@ def resolve(
     Raises
     ------
     SourceError
-        When the published address sends something else than Sentiment140.
+        When the published address sends something else than Sentiment140, or the download is interrupted.
     SetupError
         When the downloads folder cannot be written.
     """

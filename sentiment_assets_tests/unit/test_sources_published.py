@@ -16,7 +16,7 @@ from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import resolve
 from sentiment_assets.sources.generated import tweets
-from sentiment_assets.sources.sentiment140 import download
+from sentiment_assets.sources.sentiment140 import download, transfer
 from sentiment_assets.sources.sentiment140.published import Publication, UnreachableError
 from sentiment_assets.sources.sentiment140.rows import TRAINING_MEMBER
 
@@ -118,6 +118,17 @@ def test_an_interrupted_download_is_resumed_by_the_next_start(settings, server, 
     assert download(at(settings, server), expected=expected).read_bytes() == archive
     assert server.asked == ["bytes=12345-"]
     assert not part.exists()
+
+
+def test_a_download_that_breaks_off_for_good_is_no_reason_for_made_up_tweets(
+    settings, server, expected, archive, monkeypatch
+):
+    monkeypatch.setattr(transfer, "_ATTEMPTS", 2)
+    server.interruptions, server.break_after = 2, 16_384
+    with pytest.raises(SourceError, match=r"was interrupted .*Start again: it goes on from there"):
+        resolve(at(settings, server), generated_rows=100)
+    assert (settings.downloads / "trainingandtestdata.zip.part").stat().st_size == 2 * 16_384
+    assert download(at(settings, server), expected=expected).read_bytes() == archive
 
 
 def test_a_download_that_was_complete_but_not_yet_moved_is_not_fetched_again(

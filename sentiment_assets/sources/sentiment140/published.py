@@ -60,10 +60,10 @@ def download(
     Raises
     ------
     UnreachableError
-        When no connection can be made within seconds, the server refuses, or the transfer breaks off for
-        good. What arrived is kept and the next call goes on from there.
+        When no connection can be made within seconds, or the server refuses.
     SourceError
-        When what was sent is not Sentiment140.
+        When the transfer breaks off for good (what arrived is kept and the next call goes on from there), or
+        what was sent is not Sentiment140.
     SetupError
         When the folder cannot be written.
     """
@@ -89,16 +89,21 @@ def download(
 
 def _fetch(url: str, target: Path, on_progress: OnProgress) -> None:
     # Imported here: the HTTP client costs every other command 0.4 s.
-    from sentiment_assets.sources.sentiment140.transfer import TransferError, fetch
+    from sentiment_assets.sources.sentiment140.transfer import BrokenOffError, TransferError, fetch
 
     on_progress(f"downloading {url}")
     try:
         fetch(url, target, on_progress)
+    except BrokenOffError as error:
+        # Not unreachable: who waited for half of the real data must not be given made-up tweets.
+        raise SourceError(
+            f"The download of {url} was interrupted ({error}).",
+            "Start again: it goes on from there. Or name a file with --data, or use --data sample.",
+        ) from error
     except TransferError as error:
         raise UnreachableError(
             f"{url} cannot be fetched ({error}).",
-            "Start again when it can be reached (an interrupted download is resumed), "
-            "or name a file with --data.",
+            "Start again when it can be reached, or name a file with --data.",
         ) from error
 
 

@@ -22,7 +22,7 @@ class TransferError(Exception):
     """The file did not arrive; the message is the cause, as a phrase."""
 
 
-class _BrokenOffError(Exception):
+class BrokenOffError(TransferError):
     """The transfer broke off; what arrived is kept and the next attempt goes on from there."""
 
 
@@ -32,8 +32,10 @@ def fetch(url: str, target: Path, on_progress: OnProgress) -> None:
     Raises
     ------
     TransferError
-        When no connection can be made within seconds, the server refuses, or the transfer fails for good.
-        What arrived is kept beside the target and the next call goes on from there.
+        When no connection can be made within seconds or the server refuses.
+    BrokenOffError
+        When the transfer began and breaks off again and again. What arrived is kept beside the target and
+        the next call goes on from there.
     OSError
         When the folder cannot be written.
     """
@@ -41,7 +43,7 @@ def fetch(url: str, target: Path, on_progress: OnProgress) -> None:
     downloader = _ResumingDownloader(target.with_name(f"{target.name}.part"), on_progress)
     try:
         pooch.retrieve(url, known_hash=None, fname=target.name, path=target.parent, downloader=downloader)
-    except (requests.RequestException, _BrokenOffError) as error:
+    except requests.RequestException as error:
         raise TransferError(_cause(error)) from error
 
 
@@ -59,7 +61,7 @@ class _ResumingDownloader:
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
         del pooch
         for attempt in Retrying(
-            retry=retry_if_exception_type(_BrokenOffError),
+            retry=retry_if_exception_type(BrokenOffError),
             stop=stop_after_attempt(_ATTEMPTS),
             wait=wait_exponential(multiplier=0.5, max=10),
             reraise=True,
@@ -70,7 +72,7 @@ class _ResumingDownloader:
                 except requests.ConnectionError as error:
                     if not self._connected:
                         raise
-                    raise _BrokenOffError(f"the connection was lost ({_cause(error)})") from error
+                    raise BrokenOffError(f"the connection was lost ({_cause(error)})") from error
         self._part.replace(output_file)
 
     def _transfer(self, url: str) -> None:
@@ -84,7 +86,7 @@ class _ResumingDownloader:
                 if response.headers.get("Content-Range", "").endswith(f"/{done}"):
                     return
                 self._part.unlink()
-                raise _BrokenOffError("what was kept of an earlier download does not fit")
+                raise BrokenOffError("what was kept of an earlier download does not fit")
             response.raise_for_status()
             self._connected = True
             resumed = response.status_code == requests.codes.partial_content
@@ -98,9 +100,9 @@ class _ResumingDownloader:
                         file.write(block)
                         progress.at(file.tell())
                 except requests.RequestException as error:
-                    raise _BrokenOffError(f"the transfer broke off at {file.tell():,} bytes") from error
+                    raise BrokenOffError(f"the transfer broke off at {file.tell():,} bytes") from error
                 if total is not None and file.tell() < total:
-                    raise _BrokenOffError(f"the transfer broke off at {file.tell():,} of {total:,} bytes")
+                    raise BrokenOffError(f"the transfer broke off at {file.tell():,} of {total:,} bytes")
 
 
 def _cause(error: Exception) -> str:
