@@ -8,7 +8,7 @@ from dagster_pyspark import LazyPySparkResource
 from sentiment_assets.keys import TAG_PROCESS
 from sentiment_assets.runtime.identity import process_tag
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.session import Role, spark_conf, output_to
+from sentiment_assets.spark.session import Role, output_to, spark_conf
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
