@@ -371,20 +371,27 @@ def models_list(as_json: Json = False) -> None:
     ]
 
     def words(result: dict[str, Any]) -> None:
-        table = RichTable("", "version", "accuracy", "95 % interval", "n", "trained on", "source")
+        out = open_console()
+        widest = max((len(row["version"]) for row in rows), default=0)
         for row in result["models"]:
-            table.add_row(
-                "->" if row["chosen"] else "",
-                row["version"],
-                f"{row['accuracy']:.4f}",
-                f"{row['ci95_low']:.4f} - {row['ci95_high']:.4f}",
-                f"{row['n']:,}",
-                f"{row['rows_train']:,}",
-                row["source"],
+            # Plain lines: a version is there to be copied whole, however narrow the terminal.
+            out.print(
+                Text.assemble(
+                    "-> " if row["chosen"] else "   ",
+                    (row["version"].ljust(widest), "bold" if row["chosen"] else ""),
+                    f"  accuracy {_figure(row['accuracy'])} "
+                    f"(95 % interval {_figure(row['ci95_low'])} to {_figure(row['ci95_high'])}, n = {row['n']}), "
+                    f"trained on {row['rows_train']:,} tweets; {row['source']}",
+                )
             )
-        open_console().print(table)
+        if not rows:
+            note("No model is stored yet. Run `sentiment-assets train` or `make run`.")
 
     emit({"chosen": chosen, "models": rows}, as_json, words)
+
+
+def _figure(value: float | None) -> str:
+    return "?" if value is None else f"{value:.4f}"
 
 
 @models_app.command("promote")

@@ -8,6 +8,7 @@ from sentiment_assets.local.services import NAMES
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.runtime.processes import reap_recorded
 from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.exclusive import exclude_streams
 
 _OURS = (
     "dagster_home",
@@ -32,12 +33,14 @@ def reset_everything(settings: Settings) -> None:
     Raises
     ------
     SetupError
-        When the main job runs in this home, or a folder cannot be deleted.
+        When the main job or a training runs in this home, or a folder cannot be deleted.
+    StreamError
+        When a stream runs in this home.
     """
     if not settings.root.exists():
         return
     settings.prepare()
-    with only_one(settings, "up"):
+    with only_one(settings, "up"), only_one(settings, "train"), exclude_streams(settings):
         reap_recorded(settings, NAMES)
         EmbeddedBroker(settings).stop()
     try:

@@ -19,6 +19,7 @@ from sentiment_assets.local.instance import open_instance
 from sentiment_assets.local.runs import RunFollower, StepEvent
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
+from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.sentiment140 import ENCODING
 
@@ -114,6 +115,8 @@ def train(
     ------
     TrainingError
         When a step fails or an asset key is unknown; the chosen model is untouched then.
+    SetupError
+        When another ``train`` runs in this home.
     """
     definitions = build_definitions(settings)
     job = definitions.resolve_job_def(keys.JOB_RETRAIN_FULL if profile == "full" else keys.JOB_RETRAIN)
@@ -129,7 +132,8 @@ def train(
         training_config(None, data, rows, encoding) if wanted is None or keys.RAW_TWEETS in wanted else {}
     )
     run_id = str(uuid.uuid4())
-    with open_instance(settings) as instance, _sigterm_interrupts():
+    settings.prepare()
+    with only_one(settings, "train"), open_instance(settings) as instance, _sigterm_interrupts():
         fail_orphaned_runs(instance)
         follower = RunFollower(instance, run_id, lambda event: show_step(console, event))
         with _background_poll(follower):
