@@ -1,6 +1,17 @@
-"""``python -m sentiment_assets``: the same command line as the console script."""
+"""``python -m sentiment_assets`` and the console script: the command line, Ctrl-C while it is being imported included."""
 
-from sentiment_assets.cli import main
+import sys
+
+
+def main() -> None:
+    """Import the command line and run it."""
+    try:
+        from sentiment_assets.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

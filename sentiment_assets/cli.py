@@ -372,7 +372,7 @@ def models_list(as_json: Json = False) -> None:
 
     def words(result: dict[str, Any]) -> None:
         out = open_console()
-        widest = max((len(row["version"]) for row in rows), default=0)
+        widest = max((len(str(row["version"])) for row in rows), default=0)
         for row in result["models"]:
             # Plain lines: a version is there to be copied whole, however narrow the terminal.
             out.print(
