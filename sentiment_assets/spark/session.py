@@ -84,6 +84,8 @@ def spark_conf(settings: Settings, *, role: Role, app_name: str) -> dict[str, st
         "spark.databricks.delta.snapshotPartitions": "1",
     }
     if settings.spark_master.startswith("local"):
+        # Else Spark asks the resolver for this machine's name and warns about what it finds.
+        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
         conf |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
