@@ -1,4 +1,4 @@
-"""``python -m sentiment_assets`` and the console script: the command line, Ctrl-C while it is being imported included."""
+"""``python -m sentiment_assets`` and the console script: the command line, where Ctrl-C may come at any moment."""
 
 import sys
 
