@@ -24,6 +24,11 @@ class _Cause(NamedTuple):
 _GOES_ON = "the stream goes on where it stopped"
 _CAUSES = (
     _Cause(
+        r"^Py4JNetworkError|^Connection\w*Error|^Py4JError: An error occurred while calling [\w.]+$",
+        "The Spark JVM is gone (killed, or the machine is short of memory)",
+        f"Start the stream again: {_GOES_ON}. SENTIMENT_HOME/logs/spark-stream.log may say why.",
+    ),
+    _Cause(
         r"No space left on device|Disk quota exceeded",
         "The disk is full",
         f"Free some disk: {_GOES_ON}, nothing is lost.",
@@ -46,7 +51,7 @@ _CAUSES = (
     ),
     _Cause(
         r"Incomplete log file|[Mm]alformed log|MALFORMED_|ChecksumException|Failed to read log file"
-        r"|CANNOT_LOAD_CHECKPOINT|UNSUPPORTED_LOG_VERSION|batch \d+ doesn't exist",
+        r"|CANNOT_LOAD_CHECKPOINT|UNSUPPORTED_LOG_VERSION|batch \d+ doesn't exist|fasterxml\.jackson",
         "The checkpoint of the stream is damaged",
         "Restore SENTIMENT_HOME/checkpoints and lake from one backup, or run `sentiment-assets reset --stream`.",
     ),
@@ -60,11 +65,6 @@ _CAUSES = (
         r"Concurrent\w*Exception|DELTA_|FileNotFoundException|NoSuchFileException",
         "The table was changed or removed by something else while the stream ran",
         "Let no other process write it, then start the stream again.",
-    ),
-    _Cause(
-        r"Py4JNetworkError|ConnectionRefusedError|Answer from Java side is empty",
-        "The Spark JVM is gone (killed, or the machine is short of memory)",
-        f"Start the stream again: {_GOES_ON}. SENTIMENT_HOME/logs/spark-stream.log may say why.",
     ),
 )
 
@@ -107,7 +107,8 @@ def death_of(query: StreamingQuery) -> StreamError:
     cause = failure.get()
     lines: list[str] = []
     while cause is not None and len(lines) < _MAX_CAUSES:
-        lines.append(f"Caused by: {cause.toString()}")
+        # Behind the message Spark prints the whole plan, whose words mean nothing here.
+        lines.append("Caused by: " + str(cause.toString()).split("\n=== Streaming Query", 1)[0])
         cause = cause.getCause()
     return explain("\n".join(lines))
 

@@ -8,7 +8,7 @@ Does not belong here: the plan (``query``), whether to start at all (``superviso
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JError
@@ -237,7 +237,8 @@ class _Lease:
                 progressed = now
             _raise_if_stalled(now - progressed)
             if letters.due and now - caught_up >= _DEAD_LETTER_SECONDS:
-                self._complete(letters)
+                with _broker_may_be_silent():
+                    self._complete(letters)
                 caught_up = time.monotonic()
             reason = self._reason_at_once(now - ready, now - last_data)
             if reason is None and self._pulse.beat_if_due():
@@ -263,8 +264,9 @@ class _Lease:
         chosen = self._store.chosen()
         if not self._ends.model_is_fixed and chosen not in (None, version):
             return _Reason(f"newer model {chosen}")
-        if self._ends.until_drained and self._is_drained():
-            return _Reason("drained")
+        if self._ends.until_drained:
+            with _broker_may_be_silent():
+                return _Reason("drained") if self._is_drained() else None
         return None
 
     def _is_drained(self) -> bool:
@@ -304,6 +306,15 @@ class _Lease:
 
     def _available(self) -> dict[int, tuple[int, int]]:
         return watermarks(self._bootstrap, self._settings.topic)
+
+
+@contextlib.contextmanager
+def _broker_may_be_silent() -> Iterator[None]:
+    """Put off what needs the broker: Spark itself waits three minutes for it, and so must we."""
+    try:
+        yield
+    except BrokerError as error:
+        log.warning("%s", error)
 
 
 def _raise_if_dead(query: StreamingQuery) -> None:
