@@ -60,13 +60,13 @@ class LinearSvmParams(Params):
     """Settings of the linear support vector machine and its calibration."""
 
     penalty: float = Field(
-        default=1.0,
+        default=3.0,
         ge=0,
         le=1e9,
         allow_inf_nan=False,
         description="L2 penalty on the summed loss; MLlib's regParam is this divided by the training rows.",
     )
-    max_iterations: int = Field(default=100, ge=1, le=10_000, description="Most OWL-QN iterations.")
+    max_iterations: int = Field(default=30, ge=1, le=10_000, description="Most OWL-QN iterations.")
     tolerance: float = Field(
         default=1e-6, gt=0, le=1, allow_inf_nan=False, description="Relative change at which OWL-QN stops."
     )
@@ -360,7 +360,7 @@ ALGORITHMS: dict[str, Algorithm] = {
 """Every algorithm by name."""
 
 # MLlib's own defaults, which the published figures were made with: no penalty, standardised.
-_PUBLISHED: Mapping[str, object] = {"penalty": 0.0, "standardize": True}
+_PUBLISHED: Mapping[str, object] = {"penalty": 0.0, "standardize": True, "max_iterations": 100}
 
 CANDIDATES: dict[str, Candidate] = {
     candidate.name: candidate
