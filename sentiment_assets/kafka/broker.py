@@ -45,6 +45,8 @@ _JVM_OPTIONS = (
 )
 
 _FORMAT_SECONDS = 60
+# Less than the index files of one new log segment: no broker starts with it.
+_LEAST_DISK_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -206,6 +208,11 @@ class EmbeddedBroker:
                 ensure_topic(bootstrap, self._settings.topic, self._settings.topic_partitions, timeout=2.0)
             except BrokerError as error:
                 if not process.alive:
+                    if shutil.disk_usage(self._folder).free < _LEAST_DISK_BYTES:
+                        raise BrokerError(
+                            f"The embedded broker ended at once: the disk of {self._folder} is full.",
+                            "Free some disk and start it again; what it has taken is kept.",
+                        ) from None
                     raise BrokerError(
                         f"The embedded broker ended at once ({_cause(self._log, self._console)}).",
                         f"Its log is {self._log}.",

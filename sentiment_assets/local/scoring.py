@@ -122,9 +122,9 @@ def replay_to_topic(
         When the file cannot be used.
     """
     settings.prepare()
-    bootstrap = _running_broker(settings)
     # What is in the topic cannot be taken back: a file that is cut off or wrongly encoded sends nothing at all.
     inspect(file, encoding=encoding, both_labels=False)
+    bootstrap = _running_broker(settings)
     ensure_topic(bootstrap, settings.topic, settings.topic_partitions)
     stop = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())

@@ -6,6 +6,7 @@ Does not belong here: what is done with the session.
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -130,10 +131,18 @@ def build_session(
             session: SparkSession = builder.getOrCreate()
     except Exception as error:
         raise SetupError(
-            f"The Spark JVM did not start ({type(error).__name__}: {str(error).splitlines()[0]}).",
+            f"The Spark JVM did not start ({_cause(error)}).",
             f"Read {log}; run `sentiment-assets doctor`. Too little memory? Lower SENTIMENT_TRAINING_MEMORY.",
         ) from error
     return session
+
+
+def _cause(error: Exception) -> str:
+    """Java's innermost reason; py4j puts only the call that failed on the first line."""
+    reasons = re.findall(r"^(?:Caused by)?: ([\w.$]+(?:Exception|Error).*)", str(error), re.MULTILINE)
+    return str(
+        reasons[-1] if reasons else f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    )
 
 
 @contextlib.contextmanager
