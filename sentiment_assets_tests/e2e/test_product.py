@@ -38,8 +38,11 @@ def test_the_lineage_page_shows_every_asset_in_a_browser(product: Product) -> No
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.goto(f"{product.url}/asset-groups", wait_until="domcontentloaded")
-        for name in ("raw_tweets", "chosen_model", "tweets_topic", "predictions"):
-            page.get_by_text(name, exact=True).first.wait_for(timeout=60_000)
+        for group in ("ingest", "features", "candidates", "selection", "stream"):
+            page.get_by_text(group, exact=True).last.wait_for(timeout=90_000)
+        page.get_by_text("stream", exact=True).last.click(force=True)
+        for name in ("tweets_topic", "predictions", "dead_letters"):
+            page.get_by_text(name, exact=True).last.wait_for(timeout=90_000)
         browser.close()
 
 
