@@ -83,28 +83,13 @@ def exclude_streams(settings: Settings) -> Iterator[None]:
     """
     settings.run.mkdir(parents=True, exist_ok=True)
     with lock_file(settings).open("ab") as file:
-        if not _take(file.fileno(), fcntl.LOCK_EX):
-            raise _held(settings)
+        try:
+            fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise _held(settings) from error
+            raise
         yield
-
-
-def stream_is_running(settings: Settings) -> bool:
-    """Whether some process holds the lock; needs no JVM."""
-    try:
-        with lock_file(settings).open("rb") as file:
-            return not _take(file.fileno(), fcntl.LOCK_SH)
-    except FileNotFoundError:
-        return False
-
-
-def _take(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.lockf(descriptor, kind | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN):
-            return False
-        raise
-    return True
 
 
 def _wait_for_lock(channel: Any, settings: Settings, patience: float) -> None:

@@ -16,7 +16,7 @@ from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from sentiment_assets.failures import BrokerError, StreamError
+from sentiment_assets.failures import BrokerError, ModelError, StreamError
 from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic, topic_id, watermarks
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
@@ -261,13 +261,22 @@ class _Lease:
 
     def _reason_from_outside(self, version: str) -> _Reason | None:
         """Reasons found by asking the model store and the broker."""
-        chosen = self._store.chosen()
-        if not self._ends.model_is_fixed and chosen not in (None, version):
-            return _Reason(f"newer model {chosen}")
+        newer = None if self._ends.model_is_fixed else self._newer_model(version)
+        if newer is not None:
+            return _Reason(f"newer model {newer}")
         if self._ends.until_drained:
             with _broker_may_be_silent():
                 return _Reason("drained") if self._is_drained() else None
         return None
+
+    def _newer_model(self, version: str) -> str | None:
+        """Another version that is chosen now; a damaged pointer is no reason to stop scoring."""
+        try:
+            chosen = self._store.chosen()
+        except ModelError as error:
+            log.warning("%s", error)
+            return None
+        return None if chosen == version else chosen
 
     def _is_drained(self) -> bool:
         """Whether every message that the topic has now was part of a committed batch."""

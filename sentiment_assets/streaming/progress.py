@@ -12,7 +12,7 @@ from sentiment_assets.streaming.heartbeat import Phase
 from sentiment_assets.streaming.positions import Offsets, parse_offsets
 
 INTAKE = "intake"
-"""Name of the observation over all messages: ``messages``, ``bad``, ``median_ms`` and ``oldest_ms``."""
+"""Name of the observation over all messages: ``messages``, ``bad`` and ``median_ms``."""
 SCORED = "scored"
 """Name of the observation over the scored rows: ``rows``, ``positives``."""
 
@@ -34,8 +34,8 @@ class Batch:
     bad, rows, positives
         Messages that cannot be scored, rows written, positive ones among them. ``None`` when Spark reports none:
         the sink skipped a batch it already had.
-    median_sent_at, oldest_sent_at
-        Kafka timestamps of its messages, in seconds since the epoch.
+    median_sent_at
+        Median of its messages' Kafka timestamps, in seconds since the epoch.
     """
 
     number: int
@@ -49,7 +49,6 @@ class Batch:
     rows: int | None = None
     positives: int | None = None
     median_sent_at: float | None = None
-    oldest_sent_at: float | None = None
 
     @property
     def ended_at(self) -> float:
@@ -88,7 +87,6 @@ def read_batch(progress: str, topic: str) -> Batch:
         rows=scored.get("rows"),
         positives=scored.get("positives"),
         median_sent_at=_seconds(intake.get("median_ms")),
-        oldest_sent_at=_seconds(intake.get("oldest_ms")),
     )
 
 
@@ -109,8 +107,8 @@ class Progress:
         Next offset to score by partition.
     rows_per_second, last_batch_seconds
         Of the last batch with data.
-    visible_latency_seconds, oldest_latency_seconds
-        Age of the last batch's median and oldest message when the batch became visible.
+    visible_latency_seconds
+        Age of the last batch's median message when the batch became visible.
     first_batch_at, last_commit_at
         Seconds since the epoch.
     """
@@ -128,7 +126,6 @@ class Progress:
     rows_per_second: float | None = None
     last_batch_seconds: float | None = None
     visible_latency_seconds: float | None = None
-    oldest_latency_seconds: float | None = None
     first_batch_at: float | None = None
     last_commit_at: float | None = None
 
@@ -164,7 +161,6 @@ class Progress:
             rows_per_second=round(batch.messages / batch.seconds, 1) if batch.seconds else None,
             last_batch_seconds=batch.seconds,
             visible_latency_seconds=_age(batch.median_sent_at, batch.ended_at),
-            oldest_latency_seconds=_age(batch.oldest_sent_at, batch.ended_at),
             first_batch_at=batch.started_at if self.first_batch_at is None else self.first_batch_at,
             last_commit_at=batch.ended_at,
         )

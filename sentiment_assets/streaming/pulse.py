@@ -60,6 +60,9 @@ class Pulse:
         self._run_id, self._lease = run_id, lease
         self._started_at = time.time()
         self._beaten = 0.0
+        # One thread for all: each new one would leave a connection and a thread behind in the JVM.
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix="lease")
+        self._context = spark.sparkContext
         self._clock = jvm(spark).java.lang.System
         self._jvm_pid = int(jvm(spark).java.lang.ProcessHandle.current().pid())
 
@@ -77,6 +80,7 @@ class Pulse:
             self.progress = replace(self.progress, phase=Phase.STOPPED, detail=detail, ready=False)
             forget_stop(self._settings)
             self._write()
+            self._worker.shutdown()
 
     def stop_requested(self) -> str | None:
         """The reason of a request to stop this stream, made since the lease began."""
@@ -107,15 +111,21 @@ class Pulse:
         return due
 
     def during(self, work: Callable[[], T]) -> T:
-        """Do something that takes seconds in a thread of its own, and go on giving signs of life."""
-        pool = ThreadPoolExecutor(1, thread_name_prefix="lease")
+        """Do something that takes seconds in a thread of its own, and go on giving signs of life.
+
+        Interrupted, it cancels what Spark does for the work and waits for its end: nothing may still write when
+        the lock is given back.
+        """
+        future: Future[T] = self._worker.submit(work)
         try:
-            future: Future[T] = pool.submit(work)
             while not wait_for([future], timeout=BEAT_SECONDS).done:
                 self.beat()
-            return future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                self._context.cancelAllJobs()
+            wait_for([future])
+            raise
+        return future.result()
 
     def _write(self) -> None:
         self._beaten = time.monotonic()

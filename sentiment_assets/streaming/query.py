@@ -67,7 +67,6 @@ def predictions(messages: DataFrame, model: PipelineModel, version: str) -> Data
         F.count(F.lit(1)).alias("messages"),
         F.count("reason").alias("bad"),
         F.percentile_approx(sent, 0.5, 100).alias("median_ms"),
-        F.min(sent).alias("oldest_ms"),
     )
     good = parsed.where("reason IS NULL").drop("key", "value", "reason")
     scored = score(model, good).withColumns(
@@ -86,6 +85,8 @@ def predictions(messages: DataFrame, model: PipelineModel, version: str) -> Data
 
 def start(frame: DataFrame, settings: Settings) -> StreamingQuery:
     """Start writing ``frame`` to the predictions table, batch after batch as fast as messages come."""
+    # By default stop() waits without end for a batch that does not react.
+    frame.sparkSession.conf.set("spark.sql.streaming.stopTimeout", "30s")
     return (
         frame.writeStream.format("delta")
         .queryName(QUERY_NAME)

@@ -18,7 +18,7 @@ from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import row_count
 from sentiment_assets.streaming.care import SMALL_FILES, care_for_tables, small_files
-from sentiment_assets.streaming.exclusive import stream_is_running
+from sentiment_assets.streaming.exclusive import exclude_streams
 from sentiment_assets.streaming.heartbeat import Phase, read_heartbeat, request_stop
 from sentiment_assets.streaming.progress import Progress
 from sentiment_assets.streaming.reset import reset_stream
@@ -82,7 +82,6 @@ def test_a_second_stream_and_a_reset_are_refused_while_one_runs(spark: SparkSess
     refusals: list[str] = []
 
     def meanwhile() -> None:
-        assert stream_is_running(live)
         for attempt in (lambda: drain(spark, live), lambda: reset_stream(live)):
             with pytest.raises(StreamError, match="Another stream writes") as refusal:
                 attempt()
@@ -91,7 +90,8 @@ def test_a_second_stream_and_a_reset_are_refused_while_one_runs(spark: SparkSess
     drain(spark, live, on_progress=once_ready(meanwhile))
     assert len(refusals) == 2
     assert all("in the foreground" in refusal for refusal in refusals)
-    assert not stream_is_running(live)
+    with exclude_streams(live):
+        pass
 
 
 def test_a_request_to_stop_is_followed_once_and_reported(spark: SparkSession, live: Settings) -> None:
@@ -203,7 +203,8 @@ def test_without_a_broker_the_lease_fails_with_a_next_step(
     alone = Settings(home=tmp_path / "home").prepare()
     with pytest.raises(BrokerError, match="kafka start"):
         drain(spark, alone)
-    assert not stream_is_running(alone)
+    with exclude_streams(alone):
+        pass
 
 
 def test_without_a_model_or_with_a_damaged_one_the_lease_fails_with_a_next_step(

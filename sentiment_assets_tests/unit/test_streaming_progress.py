@@ -30,7 +30,6 @@ def report(number: int, messages: int, **fields: Any) -> str:
                 "messages": messages,
                 "bad": 2,
                 "median_ms": 1714564799000,
-                "oldest_ms": 1714564790000,
             },
             "scored": {"rows": messages - 2, "positives": 5},
         },
@@ -72,7 +71,6 @@ def test_a_lease_adds_up_its_batches() -> None:
 def test_latency_is_the_age_of_the_median_message_when_it_became_visible() -> None:
     progress = Progress(Phase.RUNNING, "v1").add(read_batch(report(0, 15), "tweets"))
     assert progress.visible_latency_seconds == pytest.approx(2.3)
-    assert progress.oldest_latency_seconds == pytest.approx(11.3)
 
 
 def test_an_idle_report_renews_only_the_lag() -> None:
