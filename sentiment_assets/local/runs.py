@@ -67,7 +67,7 @@ class RunFollower:
             seconds = timestamp - self._started.get(step, timestamp)
             self._on_event(StepEvent("success", name, seconds=seconds))
         elif kind == DagsterEventType.STEP_FAILURE:
-            cause = _deepest_cause(event)
+            cause = _cause(event)
             self.failures.append(cause)
             self._on_event(StepEvent("failure", name, cause))
         elif kind == DagsterEventType.RUN_FAILURE and not self.failures:
@@ -81,15 +81,18 @@ class RunFollower:
                 self._on_event(StepEvent("check", name, text))
 
 
-def _deepest_cause(event: object) -> str:
-    """The sentence of the error that a person wrote, not the one that Dagster wrapped around it."""
-    data = getattr(event, "event_specific_data", None)
-    error = getattr(data, "error", None)
-    while error is not None and error.cause is not None:
-        error = error.cause
+def _cause(event: object) -> str:
+    """The sentence that a person wrote: below what Dagster wrapped around it, above what it came from."""
+    error = getattr(getattr(event, "event_specific_data", None), "error", None)
     if error is None:
         return "the step failed without an error"
-    if "DagsterExecutionInterruptedError" in str(error.message):
+    chain = [error]
+    while chain[-1].cause is not None:
+        chain.append(chain[-1].cause)
+    messages = [str(one.message).strip() for one in chain]
+    for message in messages:
+        if message.startswith("sentiment_assets."):
+            return message.split(": ", 1)[1]
+    if "DagsterExecutionInterruptedError" in messages[-1]:
         return "it was interrupted."
-    message = str(error.message).strip()
-    return message.split(": ", 1)[1] if message.startswith("sentiment_assets.") else message
+    return messages[-1]

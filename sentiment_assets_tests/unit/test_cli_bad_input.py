@@ -162,6 +162,19 @@ def test_a_version_is_a_name_and_never_a_path(command: Command, settings: Settin
     assert store.chosen() == version
 
 
+def test_a_training_names_our_reason_and_not_what_it_came_from(
+    command: Command, settings: Settings, tmp_path: Path
+) -> None:
+    version = store_model(settings)
+    result = command("train", "--json", "--data", str(tmp_path / "none.csv"))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert (
+        f"The file {tmp_path / 'none.csv'} does not exist. Check the path." in result.stderr.splitlines()[-1]
+    )
+    assert "Errno" not in result.stderr
+    assert ModelStore(settings.models).chosen() == version
+
+
 def test_unknown_assets_are_refused_with_those_that_exist(command: Command) -> None:
     line = refusal(command("train", "--select", "nonsense", "--json"))
     assert "no training asset 'nonsense'" in line
