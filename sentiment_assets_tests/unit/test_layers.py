@@ -47,13 +47,17 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize(("layer", "path"), list(modules()), ids=lambda v: v.name if isinstance(v, Path) else v)
+@pytest.mark.parametrize(
+    ("layer", "path"), list(modules()), ids=lambda v: v.name if isinstance(v, Path) else v
+)
 def test_imports_point_downwards(layer: str, path: Path) -> None:
     ours = {name.split(".")[1] for name in imported(path) if name.startswith("sentiment_assets.")}
     assert ours <= ALLOWED[layer] | LEAVES | {layer, "__version__"}
 
 
-@pytest.mark.parametrize(("layer", "path"), list(modules()), ids=lambda v: v.name if isinstance(v, Path) else v)
+@pytest.mark.parametrize(
+    ("layer", "path"), list(modules()), ids=lambda v: v.name if isinstance(v, Path) else v
+)
 def test_domain_code_knows_no_dagster(layer: str, path: Path) -> None:
     if layer in NO_DAGSTER:
         assert not {name for name in imported(path) if name.split(".")[0].startswith("dagster")}
