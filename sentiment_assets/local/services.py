@@ -54,6 +54,17 @@ class Services:
         """Address of the UI."""
         return f"http://{self.settings.ui_host}:{self.port}"
 
+    def claim_port(self) -> None:
+        """End what a crash left behind, and refuse a port that is taken, before anything else is started.
+
+        Raises
+        ------
+        SetupError
+            When another program has the web server's port; names it.
+        """
+        reap_recorded(self.settings, NAMES)
+        require_free_port(self.port, option="--port", host=self.settings.ui_host)
+
     def start(self, on_progress: Callable[[str], None] = lambda _: None) -> None:
         """Start all three and wait until each answers.
 
@@ -62,8 +73,7 @@ class Services:
         SetupError
             When the web server's port is taken, or a process does not come up.
         """
-        reap_recorded(self.settings, NAMES)
-        require_free_port(self.port, option="--port", host=self.settings.ui_host)
+        self.claim_port()
         code_port = free_port()
         workspace = self._write_workspace(code_port)
         module = [sys.executable, "-m"]

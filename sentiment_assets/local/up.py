@@ -97,8 +97,9 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             jar_paths(configuration, settings, lambda text: console.print(f"  {text}", markup=False))
         console.print(f"java       {java.version} and the verified jars")
 
-        bootstrap, broker = _start_broker(settings, console, cleanup)
         services = Services(settings, options.port)
+        services.claim_port()
+        bootstrap, broker = _start_broker(settings, console, cleanup)
         instance = cleanup.enter_context(open_instance(settings))
         for run in fail_orphaned_runs(instance):
             console.print(

@@ -197,7 +197,8 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     centre = share + _Z95**2 / (2 * n)
     spread = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
     scale = 1 + _Z95**2 / n
-    return (centre - spread) / scale, (centre + spread) / scale
+    # Rounding can carry a bound past the end where every row is right or wrong.
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
 def auc_with_interval(counts: ScoreCounts) -> tuple[float, float, float]:
