@@ -96,6 +96,21 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int, timeout: float = 1
     )
 
 
+def remove_topic(bootstrap: str, topic: str, timeout: float = 10.0) -> None:
+    """Delete a topic with all its messages.
+
+    Raises
+    ------
+    BrokerError
+        When the cluster cannot be reached or refuses.
+    """
+    admin = AdminClient(quiet(bootstrap))
+    try:
+        _answer(admin.delete_topics([topic], request_timeout=timeout)[topic], bootstrap, timeout)
+    except KafkaException as error:
+        raise _refused(bootstrap, error) from error
+
+
 def topic_id(bootstrap: str, topic: str, timeout: float = 5.0) -> str | None:
     """The id that Kafka gave the topic; another one means that the topic was deleted and made anew.
 

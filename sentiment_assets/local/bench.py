@@ -13,9 +13,9 @@ from typing import Any
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from sentiment_assets.failures import ModelError, SentimentError
+from sentiment_assets.failures import BrokerError, ModelError, SentimentError
 from sentiment_assets.kafka.broker import EmbeddedBroker
-from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic
+from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic, remove_topic
 from sentiment_assets.kafka.replay import replay_file
 from sentiment_assets.local.training import train
 from sentiment_assets.models.store import ModelStore
@@ -182,5 +182,7 @@ def _stream_bench(settings: Settings, data: str | None) -> Iterator[tuple[Settin
             scratch.models.symlink_to(settings.models)
             yield scratch, bootstrap, source.path
     finally:
+        with contextlib.suppress(BrokerError):
+            remove_topic(bootstrap, topic)
         if started:
             broker.stop()

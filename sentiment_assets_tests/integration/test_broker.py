@@ -12,7 +12,7 @@ import pytest
 
 from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.broker import EmbeddedBroker
-from sentiment_assets.kafka.client import bootstrap_servers, topic_id, watermarks
+from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic, remove_topic, topic_id, watermarks
 from sentiment_assets.kafka.replay import Message, produce
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.runtime.processes import read_record, recorded_process
@@ -93,3 +93,9 @@ def test_a_broker_that_cannot_start_says_why_and_where_its_log_is(settings: Sett
     assert "node.id" in failure.value.what or "node id" in failure.value.what
     assert str(own.logs / "kafka.log") in failure.value.next_step
     assert not broker.status().running
+
+
+def test_a_removed_topic_is_gone(broker: str) -> None:
+    ensure_topic(broker, "short-lived", 1)
+    remove_topic(broker, "short-lived")
+    assert topic_id(broker, "short-lived") is None
