@@ -29,10 +29,13 @@ from pyspark.sql import functions as F
 from sentiment_assets.failures import ModelError
 from sentiment_assets.spark.features import FEATURES
 from sentiment_assets.spark.scoring import THRESHOLD
+from sentiment_assets.spark.text import PIECES
 from sentiment_assets.spark.training import PROBABILITY
 
 FloatArray = npt.NDArray[np.float64]
 
+SPACE = "\u00b7"
+"""Stands for a space in the name of a character n-gram, which is put in brackets: ``[\u00b7love]``."""
 NOT_LINEAR = "Trees decide by paths, not by a sum over terms: no term can be given a share of the decision."
 HASHED = "Hashed features have no names: a bucket is named by the terms of the text itself that fall into it."
 
@@ -183,6 +186,8 @@ def _names(model: PipelineModel, column: str = FEATURES) -> list[str] | None:
     """Name of each entry of the vector ``column``, traced back to a vocabulary; None when terms are hashed."""
     stage = _producer(model, column)
     if isinstance(stage, CountVectorizerModel):
+        if stage.getInputCol() == PIECES:
+            return [f"[{piece.replace(' ', SPACE)}]" for piece in stage.vocabulary]
         return list(stage.vocabulary)
     if isinstance(stage, HashingTF):
         return None

@@ -54,10 +54,11 @@ def test_intercept_terms_and_rest_add_up_to_the_log_odds(
 
 
 def test_telling_terms_are_the_words_of_each_class(labelled: "DataFrame") -> None:
-    telling = telling_terms(fitted(labelled, "nb_ngrams", "logistic_regression"), top=10)
+    telling = telling_terms(fitted(labelled, "nb_ngrams", "logistic_regression"), top=40)
     positive, negative = {t for t, _ in telling.positive}, {t for t, _ in telling.negative}
     assert "happy" in positive
     assert "awful" in negative
+    assert "[\u00b7miss]" in negative
     assert all(weight > 0 for _, weight in telling.positive)
     assert telling.note is None
 

@@ -35,7 +35,7 @@ def test_each_variant_turns_text_null_and_empty_into_vectors(
 
 
 def test_one_aggregation_counts_what_mllibs_estimators_count(labelled: "DataFrame") -> None:
-    rows = PipelineModel(stages=[text.clean_tokens(), text.word_ngrams((1, 2))]).transform(labelled).cache()
+    rows = PipelineModel(stages=[text.clean_tokens(), text.scoped_terms()]).transform(labelled).cache()
     vocabulary = learn_vocabulary(rows, terms=text.TERMS, label="label", min_documents=2, limit=10_000)
     theirs = CountVectorizer(inputCol=text.TERMS, outputCol="tf", binary=True, minDF=2).fit(rows)
     assert set(vocabulary.terms) == set(theirs.vocabulary)

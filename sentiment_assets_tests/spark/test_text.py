@@ -42,16 +42,30 @@ def test_tokens_of_each_kind_of_text(spark: "SparkSession") -> None:
     assert dict(zip(TOKENS, found, strict=True)) == TOKENS
 
 
-def test_word_ngrams_overlap_and_follow_the_order_of_the_text(spark: "SparkSession") -> None:
-    stages = [text.clean_tokens(), text.word_ngrams((1, 2, 3))]
-    terms, short, none = column(spark, stages, ["a b. c", "a", None], text.TERMS)
-    assert terms == ["a", "b", ".", "c", "a b", "b .", ". c", "a b .", "b . c"]
-    assert short == ["a"]
-    assert none == []
+def test_scoped_terms_mark_negated_words_the_last_clause_and_the_ends(spark: "SparkSession") -> None:
+    stages = [text.clean_tokens(), text.scoped_terms()]
+    (terms,) = column(spark, stages, ["I don't like rain, but now sun!"], text.TERMS)
+    assert {"not:like", "not:rain"} == {term for term in terms if term.startswith("not:")}
+    assert {"last:now", "last:sun", "last:!"} == {term for term in terms if term.startswith("last:")}
+    assert {"<s> i", "<s> i don't", "! </s>", "sun ! </s>", "like rain ,", "sun"} <= set(terms)
+
+
+def test_a_text_of_one_clause_is_its_own_last_clause_and_no_text_has_no_terms(spark: "SparkSession") -> None:
+    stages = [text.clean_tokens(), text.scoped_terms(), text.character_ngrams(5)]
+    one, empty, null = column(spark, stages, ["so good ...", "", None], text.TERMS)
+    assert [term for term in one if term.startswith("last:")] == ["last:so", "last:good", "last:.", "last:."]
+    assert empty == null == []
+    assert column(spark, stages, [None, "ab c"], text.PIECES) == [[], [" ab c", "ab c "]]
+
+
+def test_a_megabyte_of_punctuation_is_split_like_any_text(spark: "SparkSession") -> None:
+    stages = [text.clean_tokens(), text.scoped_terms()]
+    (terms,) = column(spark, stages, ["! ? " * 250_000], text.TERMS)
+    assert len(terms) == 500_000 + 500_001 + 500_000 + 64
 
 
 def test_the_stages_do_the_same_after_saving_and_loading(spark: "SparkSession", tmp_path: Path) -> None:
-    stages = [text.clean_tokens(), text.word_ngrams((1, 2))]
+    stages = [text.clean_tokens(), text.scoped_terms()]
     PipelineModel(stages=stages).write().save(str(tmp_path / "stages"))  # type: ignore[arg-type]
     loaded = PipelineModel.load(str(tmp_path / "stages"))
     texts = list(TOKENS)
