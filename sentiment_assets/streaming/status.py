@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from sentiment_assets.failures import BrokerError, ModelError
+from sentiment_assets.kafka.checkpointed import checkpointed_watermarks
 from sentiment_assets.kafka.client import bootstrap_servers, watermarks
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
@@ -52,7 +53,8 @@ def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
     -------
     dict
         ``broker`` (``running``, ``silent``, ``not running``), ``bootstrap``, ``topic``,
-        ``partitions`` (each ``partition, low, high, committed, lag``), ``lag`` (``None`` without a broker),
+        ``partitions`` (each ``partition, low, high, committed, lag``; of a stopped embedded broker as it last noted
+        them), ``lag`` (``None`` where the ends are unknown),
         ``predictions``, ``dead_letters``, ``pending`` (dead letters under way), ``gaps``, ``duplicates``,
         ``share_positive``, ``table_version``, ``stream`` (see :func:`describe_stream`), ``model``.
     """
@@ -123,6 +125,8 @@ def _topic(settings: Settings, committed: Offsets) -> dict[str, Any]:
             broker = "running"
         except BrokerError:
             broker = "silent"
+    else:
+        ends = checkpointed_watermarks(settings)
     partitions = [
         {
             "partition": partition,
@@ -138,7 +142,7 @@ def _topic(settings: Settings, committed: Offsets) -> dict[str, Any]:
         "bootstrap": bootstrap,
         "topic": settings.topic,
         "partitions": partitions,
-        "lag": sum(part["lag"] or 0 for part in partitions) if broker == "running" else None,
+        "lag": sum(part["lag"] or 0 for part in partitions) if partitions else None,
     }
 
 
