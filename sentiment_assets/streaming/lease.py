@@ -229,11 +229,12 @@ class _Lease:
             with explained():
                 _raise_if_dead(query)
                 batches = self._collect(reports, letters)
-                busy = bool(query.status["isTriggerActive"])
+                status = query.status
             now = time.monotonic()
-            if any(batch.messages for batch in batches):
+            # A batch under way is not idleness, however long it takes.
+            if status["isDataAvailable"] or any(batch.messages for batch in batches):
                 last_data = now
-            if batches or not busy:
+            if batches or not status["isTriggerActive"]:
                 progressed = now
             _raise_if_stalled(now - progressed)
             if letters.due and now - caught_up >= _DEAD_LETTER_SECONDS:
