@@ -1,6 +1,6 @@
 """Figures about scored rows, each with its uncertainty.
 
-Belongs here: one Spark aggregation that counts labels per probability, and the exact figures that follow from it.
+Belongs here: one Spark pass over scored rows, and the exact figures that follow from labels and probabilities.
 Does not belong here: scoring (``scoring``), ranking candidates (``models``).
 """
 
@@ -263,15 +263,15 @@ def metrics_of(counts: ScoreCounts) -> Metrics:
 
 
 def _counts(scored: DataFrame) -> dict[str, ScoreCounts]:
-    """Counts by half."""
-    table = (
-        scored.groupBy("half", "probability")
-        .agg(
-            F.count_if(F.col("label") == 1.0).alias("positive"),
-            F.count_if(F.col("label") == 0.0).alias("negative"),
-        )
-        .toArrow()
-    )
+    """Counts by half.
+
+    The three columns travel to the driver as they are, 24 bytes a row (8 MB for the 320,000 test rows of the whole
+    corpus). Grouping by probability in Spark would be less to send, but Spark then normalises the key (NaN, -0.0)
+    and evaluates the model several times for each row: 22 s instead of 6 s for 11,492 rows (measured).
+    """
+    table = scored.select("half", "probability", "label").toArrow()
+    if not table.num_rows:
+        raise TrainingError("There are no labelled rows to evaluate.", "Name a file with labelled rows.")
     probability = table["probability"].to_numpy().astype(np.float64)
     if np.isnan(probability).any():
         raise TrainingError(
@@ -279,11 +279,10 @@ def _counts(scored: DataFrame) -> dict[str, ScoreCounts]:
             "Train it again with a larger penalty; the optimiser has diverged.",
         )
     half = np.asarray(table["half"].to_pylist(), dtype=object)
-    positive = table["positive"].to_numpy().astype(np.float64)
-    negative = table["negative"].to_numpy().astype(np.float64)
-    if not len(half):
-        raise TrainingError("There are no labelled rows to evaluate.", "Name a file with labelled rows.")
+    positive = (table["label"].to_numpy() == 1.0).astype(np.float64)
     return {
-        str(name): ScoreCounts.of(probability[half == name], positive[half == name], negative[half == name])
+        str(name): ScoreCounts.of(
+            probability[half == name], positive[half == name], 1 - positive[half == name]
+        )
         for name in sorted(set(half))
     }
