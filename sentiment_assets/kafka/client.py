@@ -33,6 +33,9 @@ _UNREACHABLE = (
     KafkaError._RESOLVE,
 )
 
+# A new topic, or one whose leader changes: metadata name a leader before it knows that it is one.
+_ELECTING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+
 BROKER = "broker"
 """Name of the embedded broker's record, lock and log."""
 
@@ -168,15 +171,20 @@ def _describe(admin: AdminClient, bootstrap: str, topic: str, timeout: float) ->
 def _offsets(
     admin: AdminClient, bootstrap: str, topic: TopicDescription, spec: OffsetSpec, timeout: float
 ) -> Mapping[int, int]:
+    """Offset of each partition; waits out the election of a leader, which librdkafka reports instead."""
     wanted = {TopicPartition(topic.name, part.id): spec for part in topic.partitions}
-    answers = admin.list_offsets(wanted, request_timeout=timeout)
-    try:
-        return {
-            part.partition: int(_answer(future, bootstrap, timeout).offset)
-            for part, future in answers.items()
-        }
-    except KafkaException as error:
-        raise _refused(bootstrap, error) from error
+    deadline = time.monotonic() + timeout
+    while True:
+        answers = admin.list_offsets(wanted, request_timeout=timeout)
+        try:
+            return {
+                part.partition: int(_answer(future, bootstrap, timeout).offset)
+                for part, future in answers.items()
+            }
+        except KafkaException as error:
+            if _code(error) not in _ELECTING or time.monotonic() >= deadline:
+                raise _refused(bootstrap, error) from error
+        time.sleep(0.05)
 
 
 def _answer(future: "Future[Any]", bootstrap: str, timeout: float) -> Any:
