@@ -9,14 +9,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Options of the program: make run ARGS="--data tweets.csv --messages 1000"
 ARGS ?=
+DOCKER ?= docker
+IMAGE ?= sentiment-assets:latest
 # The Python that makes the virtual environment; the first of these that is 3.11 or 3.12 unless given.
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
 
-.PHONY: help setup run test test-fast lint format snapshot doctor bench clean
+.PHONY: help setup run test test-fast test-deployment lint format snapshot doctor bench audit wheel image smoke-compose clean
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 	@echo '  Options of the program: make run ARGS="--data FILE --messages 1000"; see make run ARGS=--help'
 
 setup: $(VENV)/.dev ## Virtual environment with locked dependencies, development tools and the jars
@@ -37,6 +39,9 @@ test: setup lint ## Lint, types and all tests with coverage (needs Java; 15 to 2
 test-fast: $(VENV)/.dev ## Unit tests without a JVM, seconds
 	@exec $(BIN)/pytest sentiment_assets_tests/unit $(ARGS)
 
+test-deployment: setup ## The services of docker/ as plain processes, Dagster on a real PostgreSQL (4 minutes)
+	@exec $(BIN)/pytest -o addopts='-ra --strict-markers --timeout=900' sentiment_assets_tests/deployment $(ARGS)
+
 lint: $(VENV)/.dev ## ruff, its formatter, and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -49,8 +54,20 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend safely
 snapshot: $(VENV)/.dev ## Write the reviewed lineage anew after a change of assets; review the difference
 	@UPDATE_SNAPSHOTS=1 $(BIN)/pytest -q sentiment_assets_tests/defs/test_lineage.py
 
+audit: $(VENV)/.dev ## Known advisories against the locked dependencies
+	@$(BIN)/pip-audit --require-hashes --disable-pip --progress-spinner off -r requirements.lock
+
+wheel: $(VENV)/.dev ## The wheel, in dist/
+	@rm -rf dist build && $(BIN)/uv build --wheel --no-build-isolation --out-dir dist
+
+image: ## The container image (docker, or another builder: make image DOCKER=podman)
+	$(DOCKER) build --file docker/Dockerfile --tag $(IMAGE) .
+
+smoke-compose: ## Start docker/docker-compose.yaml on the sample, wait for the predictions, stop it
+	@docker/smoke.sh
+
 clean: ## Remove the virtual environment and caches; state (.sentiment) and the jars stay
-	rm -rf $(VENV) build *.egg-info htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find sentiment_assets sentiment_assets_tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- Set-up. A stamp is newer than the files that it was made from; a changed lock is installed at the next call.

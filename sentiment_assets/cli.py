@@ -477,6 +477,39 @@ def bench_latency(
     emit(result, as_json, pairs)
 
 
+@app.command("code-server")
+def code_server(
+    host: Annotated[str, typer.Option(help="Address that the gRPC server listens on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 4000,
+) -> None:
+    """Serve the code location as a service of a deployment; SIGTERM lets the stream finish its batch."""
+    from sentiment_assets.local.code_server import serve_code
+
+    raise typer.Exit(serve_code(Settings.from_env(), host=host, port=port))
+
+
+@app.command("first-training")
+def first_training(
+    host: Annotated[str, typer.Option(help="Where Dagster's web server is.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 3000,
+    data: Data = None,
+    rows: Annotated[str, typer.Option(help="Train on a seeded sample of so many rows, or 'all'.")] = "200000",
+    profile: Profile = "quick",
+) -> None:
+    """Train through a running Dagster unless a model is chosen: what a deployment does once."""
+    from sentiment_assets.local.first_training import first_training
+
+    first_training(
+        Settings.from_env(),
+        host=host,
+        port=port,
+        data=data,
+        rows=row_limit(rows),
+        profile=profile,
+        console=console,
+    )
+
+
 @app.command()
 def version() -> None:
     """The version of this installation."""

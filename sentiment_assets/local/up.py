@@ -13,19 +13,18 @@ from dataclasses import dataclass, field
 from types import FrameType
 
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
-from dagster_graphql import DagsterGraphQLClient
 from rich.console import Console
 
-from sentiment_assets.failures import BrokerError, SentimentError, TrainingError
+from sentiment_assets.failures import BrokerError, SentimentError
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.replay import ReplayResult, replay_file
-from sentiment_assets.keys import JOB_RETRAIN, JOB_RETRAIN_FULL, JOB_SCORE_STREAM, LOCATION, TAG_ROLE
+from sentiment_assets.keys import JOB_SCORE_STREAM, TAG_ROLE
 from sentiment_assets.local.figures import Figures, read_figures
+from sentiment_assets.local.first_training import train_through_dagster
 from sentiment_assets.local.instance import open_instance
-from sentiment_assets.local.runs import RunFollower
 from sentiment_assets.local.services import Services
-from sentiment_assets.local.training import describe_model, show_step, training_config
+from sentiment_assets.local.training import describe_model, training_config
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.runtime.instance import only_one
@@ -160,28 +159,16 @@ def _train(
             f"training   on a seeded sample of at most {options.rows:,} rows (--rows all for every row), "
             f"profile {options.profile}"
         )
-    job = JOB_RETRAIN_FULL if options.profile == "full" else JOB_RETRAIN
-    client = DagsterGraphQLClient(settings.ui_host, port_number=services.port)
-    run_id = client.submit_job_execution(
-        job,
-        repository_location_name=LOCATION,
-        repository_name="__repository__",
+    train_through_dagster(
+        instance,
+        host=settings.ui_host,
+        port=services.port,
+        profile=options.profile,
         run_config=training_config(source, options.data, options.rows, options.encoding),
-        tags={TAG_ROLE: JOB_RETRAIN},
+        console=console,
+        wait=stop.wait,
+        meanwhile=services.restart_dead,
     )
-    console.print(f"training   run {services.url}/runs/{run_id}", highlight=False)
-    follower = RunFollower(instance, run_id, lambda event: show_step(console, event))
-    while not stop.wait(0.5):
-        status = follower.poll()
-        if status == DagsterRunStatus.SUCCESS:
-            return
-        if status in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED):
-            raise TrainingError(
-                f"The training run {run_id[:8]} ended as {status.value}: {'; '.join(follower.failures)}",
-                "The chosen model was not touched. Mend the cause and run the command again.",
-            )
-        services.restart_dead()
-    client.terminate_run(run_id)
 
 
 def _stream(

@@ -1,0 +1,89 @@
+"""The code location as a service of its own, for a deployment: runs execute below it.
+
+Belongs here: starting Dagster's code server and ending it so that the stream finishes its batch first.
+Does not belong here: the same processes on one machine (``services``).
+"""
+
+import logging
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from sentiment_assets.keys import LOCATION
+from sentiment_assets.local.instance import prepare_instance
+from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.heartbeat import read_heartbeat, request_stop
+
+log = logging.getLogger(__name__)
+
+_STREAM_STOP_SECONDS = 13.0
+_SERVER_STOP_SECONDS = 4.0
+"""Together below the 20 s after which a container is killed."""
+
+
+def serve_code(settings: Settings, *, host: str, port: int) -> int:
+    """Serve the code location until SIGTERM or SIGINT.
+
+    A stream that runs is asked to end at its batch boundary first. Whatever happens, nothing is lost: the next
+    lease goes on at the committed position.
+
+    Parameters
+    ----------
+    settings
+        Names SENTIMENT_HOME, where the tables, models and runs live.
+    host, port
+        Where the gRPC server listens.
+
+    Returns
+    -------
+    int
+        Exit code: 0 after a signal, else that of the server, which has died.
+    """
+    prepare_instance(settings)
+    asked = threading.Event()
+    before = {
+        number: signal.signal(number, lambda _number, _frame: asked.set())
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    server = subprocess.Popen(
+        [sys.executable, "-m", "dagster", "code-server", "start", "--module-name", "sentiment_assets.definitions",
+         "--host", host, "--port", str(port), "--location-name", LOCATION,
+         "--use-python-environment-entry-point"],
+        start_new_session=True,  # a Ctrl-C of the terminal is ours to hand on
+    )  # fmt: skip
+    try:
+        while not asked.wait(0.5):
+            if (code := server.poll()) is not None:
+                return code or 1
+        _end_stream(settings)
+        return 0
+    finally:
+        _end(server)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_stream(settings: Settings) -> None:
+    """Let a running lease end at its batch boundary, as long as there is time."""
+    heartbeat = read_heartbeat(settings)
+    if heartbeat is None or not heartbeat.running:
+        return
+    log.warning("The stream is asked to end at its batch boundary.")
+    request_stop(settings, "the code location ends")
+    deadline = time.monotonic() + _STREAM_STOP_SECONDS
+    while time.monotonic() < deadline:
+        heartbeat = read_heartbeat(settings)
+        if heartbeat is None or not heartbeat.running:
+            return
+        time.sleep(0.2)
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    server.terminate()
+    try:
+        server.wait(_SERVER_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

@@ -1,0 +1,156 @@
+"""The first training through a running Dagster, as a person would start it from the UI.
+
+Belongs here: submitting the run over GraphQL and following it in the event log, for ``up`` and for a deployment in
+containers. Does not belong here: training in this process (``training``).
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import requests
+from dagster import DagsterInstance, DagsterRunStatus
+from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
+from rich.console import Console
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from sentiment_assets.failures import SetupError, TrainingError
+from sentiment_assets.keys import JOB_RETRAIN, JOB_RETRAIN_FULL, LOCATION, TAG_ROLE
+from sentiment_assets.local.instance import open_instance
+from sentiment_assets.local.runs import RunFollower
+from sentiment_assets.local.training import describe_model, show_step, training_config
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.settings import Settings
+from sentiment_assets.sources import resolve
+
+_REACH_SECONDS = 60
+
+
+def train_through_dagster(
+    instance: DagsterInstance,
+    *,
+    host: str,
+    port: int,
+    profile: str,
+    run_config: dict[str, Any],
+    console: Console,
+    wait: Callable[[float], bool],
+    meanwhile: Callable[[], object] = lambda: None,
+) -> bool:
+    """Submit the training job to the web server and show each of its steps until it ends.
+
+    Parameters
+    ----------
+    instance
+        The instance that the web server uses; the run's events are read from it.
+    host, port
+        Of the web server.
+    profile
+        ``quick`` or ``full``: which candidates.
+    run_config
+        From :func:`~sentiment_assets.local.training.training_config`.
+    console
+        Where the steps are shown.
+    wait
+        Waits so many seconds and returns whether to give up: the run is then terminated.
+    meanwhile
+        Called about twice a second.
+
+    Returns
+    -------
+    bool
+        Whether the training succeeded; False only when it was given up.
+
+    Raises
+    ------
+    TrainingError
+        When the run fails; the chosen model is untouched then.
+    SetupError
+        When the web server cannot be reached.
+    """
+    try:
+        client = _reach(host, port)
+        run_id = client.submit_job_execution(
+            JOB_RETRAIN_FULL if profile == "full" else JOB_RETRAIN,
+            repository_location_name=LOCATION,
+            repository_name="__repository__",
+            run_config=run_config,
+            tags={TAG_ROLE: JOB_RETRAIN},
+        )
+    except (DagsterGraphQLClientError, requests.RequestException) as error:
+        raise SetupError(
+            f"Dagster's web server at {host}:{port} did not take the training run"
+            f" ({str(error).splitlines()[0]}).",
+            "Check that it runs and has loaded the code location sentiment_assets.",
+        ) from error
+    console.print(f"training   run http://{host}:{port}/runs/{run_id}", highlight=False)
+    follower = RunFollower(instance, run_id, lambda event: show_step(console, event))
+    while not wait(0.5):
+        status = follower.poll()
+        if status == DagsterRunStatus.SUCCESS:
+            return True
+        if status in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED):
+            raise TrainingError(
+                f"The training run {run_id[:8]} ended as {status.value}: {'; '.join(follower.failures)}",
+                "The chosen model was not touched. Mend the cause and run the command again.",
+            )
+        meanwhile()
+    client.terminate_run(run_id)
+    return False
+
+
+def first_training(
+    settings: Settings,
+    *,
+    host: str,
+    port: int,
+    data: str | None,
+    rows: int | None,
+    profile: str,
+    console: Console,
+) -> None:
+    """Train through the running Dagster unless a model is chosen already: what a deployment does once.
+
+    Parameters
+    ----------
+    settings
+        Names SENTIMENT_HOME, which the code location must share.
+    host, port
+        Of the web server.
+    data, rows
+        Source of the tweets, as the code location sees it; size of the seeded sample (None: all rows).
+
+    Raises
+    ------
+    SentimentError
+        When the source cannot be used, the web server not be reached, or the training fails.
+    """
+    store = ModelStore(settings.models)
+    if store.chosen() is None:
+        source = resolve(settings, data, lambda text: console.print(f"  {text}", markup=False))
+        console.print(f"data       {source.note}", markup=False, highlight=False)
+        pause = threading.Event()
+        with open_instance(settings) as instance:
+            train_through_dagster(
+                instance,
+                host=host,
+                port=port,
+                profile=profile,
+                run_config=training_config(source, data, rows),
+                console=console,
+                wait=pause.wait,
+            )
+    console.print(describe_model(store), markup=False, highlight=False)
+
+
+def _reach(host: str, port: int) -> DagsterGraphQLClient:
+    """A client of a web server that may still be starting."""
+    for attempt in Retrying(
+        retry=retry_if_exception_type(requests.RequestException),
+        wait=wait_fixed(1),
+        stop=stop_after_delay(_REACH_SECONDS),
+        reraise=True,
+    ):
+        with attempt:
+            requests.get(f"http://{host}:{port}/server_info", timeout=5).raise_for_status()
+    return DagsterGraphQLClient(host, port_number=port)

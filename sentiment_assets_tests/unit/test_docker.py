@@ -1,0 +1,60 @@
+"""The files of docker/: they say what `make run` does, and nothing secret."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sentiment_assets.keys import LOCATION
+from sentiment_assets.local.instance import instance_config
+from sentiment_assets.settings import Settings
+
+DOCKER = Path(__file__).resolve().parents[2] / "docker"
+OWN_IMAGES = {"kafka", "postgres", "mongodb"}
+
+
+def compose() -> dict[str, Any]:
+    return dict(yaml.safe_load((DOCKER / "docker-compose.yaml").read_text()))
+
+
+def test_dagster_in_containers_differs_from_that_of_one_machine_in_its_storage_alone() -> None:
+    deployed = yaml.safe_load((DOCKER / "dagster.yaml").read_text())
+    assert set(deployed.pop("storage")) == {"postgres"}
+    assert deployed == instance_config(Settings(home=Path("/data")))
+
+
+def test_the_web_server_looks_for_the_code_location_where_compose_starts_it() -> None:
+    (server,) = yaml.safe_load((DOCKER / "workspace.yaml").read_text())["load_from"]
+    command = compose()["services"]["code"]["command"]
+    assert server["grpc_server"] == {
+        "host": "code",
+        "port": int(command[command.index("--port") + 1]),
+        "location_name": LOCATION,
+    }
+
+
+def test_only_the_ui_is_published_and_only_to_this_machine() -> None:
+    published = {name: s["ports"] for name, s in compose()["services"].items() if "ports" in s}
+    assert published == {"webserver": ["${SENTIMENT_UI_BIND:-127.0.0.1}:${SENTIMENT_UI_PORT:-3000}:3000"]}
+
+
+def test_our_services_have_no_rights_to_spare() -> None:
+    for name, service in compose()["services"].items():
+        if name not in OWN_IMAGES:
+            assert service["cap_drop"] == ["ALL"], name
+            assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+def test_compose_holds_no_password_and_refuses_to_start_without_one() -> None:
+    for service in compose()["services"].values():
+        for name, value in service.get("environment", {}).items():
+            if "PASSWORD" in name:
+                assert value.startswith("${POSTGRES_PASSWORD:?"), name
+    example = (DOCKER / ".env.example").read_text()
+    assert "\nPOSTGRES_PASSWORD=\n" in example
+
+
+def test_the_image_ends_as_a_user_without_rights() -> None:
+    end = (DOCKER / "Dockerfile").read_text().rsplit("\nFROM ", 1)[1]
+    assert "\nUSER sentiment\n" in end
+    assert "--no-create-home" in end
