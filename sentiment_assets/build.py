@@ -15,6 +15,7 @@ from sentiment_assets.defs.jobs import ingest, retrain, retrain_full, score_stre
 from sentiment_assets.defs.maintenance import maintenance, nightly_maintenance
 from sentiment_assets.defs.predictions import stream, supervisor_sensor
 from sentiment_assets.defs.raw import raw_tweets
+from sentiment_assets.defs.sinks import sink_assets, sink_jobs, sink_sensors
 from sentiment_assets.defs.topic import topic_lag_sensor, tweets_topic
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.delta_io import DeltaTableIOManager
@@ -56,6 +57,7 @@ def build_definitions(
     resource_overrides
         Resource key -> another object of the same kind, for an installation that replaces one.
     """
+    jobs_of_sinks = sink_jobs(settings)
     return Definitions(
         assets=[
             raw_tweets,
@@ -66,10 +68,11 @@ def build_definitions(
             chosen_model,
             tweets_topic,
             stream,
+            *sink_assets(settings),
         ],
         asset_checks=[*table_checks(), promotion_is_sound],
-        jobs=[ingest, retrain, retrain_full, score_stream, maintenance],
-        sensors=[supervisor_sensor(settings), topic_lag_sensor()],
+        jobs=[ingest, retrain, retrain_full, score_stream, maintenance, *jobs_of_sinks],
+        sensors=[supervisor_sensor(settings), topic_lag_sensor(), *sink_sensors(settings, jobs_of_sinks)],
         schedules=[nightly_maintenance],
         resources=build_resources(settings) | dict(resource_overrides or {}),
         # One process, one Spark session a run: three trivial Spark assets take 25 s, with a process each 76 s.

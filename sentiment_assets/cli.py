@@ -5,26 +5,24 @@ Every command ends with 0 on success, 2 on bad usage, 1 with a one-line cause an
 Imports stay inside the commands, so that ``--help`` and ``status`` load neither Dagster nor Spark.
 """
 
-import json
 import logging
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from sentiment_assets import __version__
+from sentiment_assets.commands import ingest, sink
+from sentiment_assets.commands.output import Json, console, emit, note, pairs
 from sentiment_assets.failures import SentimentError
 from sentiment_assets.settings import Settings
 from sentiment_assets.terminal import LineHandler, open_console, printable
 
-console = open_console(stderr=True)
 app = typer.Typer(
     name="sentiment-assets",
     no_args_is_help=True,
@@ -37,8 +35,9 @@ bench_app = typer.Typer(no_args_is_help=True, help="The benchmarks of the README
 app.add_typer(kafka_app, name="kafka")
 app.add_typer(models_app, name="models")
 app.add_typer(bench_app, name="bench")
+app.add_typer(ingest.app, name="ingest")
+app.add_typer(sink.app, name="sink")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Data = Annotated[
     str | None,
     typer.Option("--data", help="CSV or zip in Sentiment140's format, or 'sample' for the generated sample."),
@@ -103,28 +102,6 @@ def fail(what: str, next_step: str) -> None:
     sys.exit(1)
 
 
-def emit(result: dict[str, Any], as_json: bool, words: Callable[[dict[str, Any]], None]) -> None:
-    """Print a result as JSON on stdout, or in words."""
-    if as_json:
-        sys.stdout.write(json.dumps(result, default=str) + "\n")
-    else:
-        words(result)
-
-
-def pairs(result: dict[str, Any]) -> None:
-    """Show a flat result as aligned names and values on stdout."""
-    table = RichTable.grid(padding=(0, 2))
-    for name, value in result.items():
-        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-        table.add_row(Text(name, style="dim"), Text(shown))
-    open_console().print(table)
-
-
-def note(text: str) -> None:
-    """One line of progress on stderr; text from outside is never markup."""
-    console.print(Text(text))
-
-
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Check everything that can be wrong with this machine, with a fix for each failure."""
@@ -153,18 +130,39 @@ def up(
     data: Data = None,
     rows: Annotated[str, typer.Option(help="Train on a seeded sample of so many rows, or 'all'.")] = "200000",
     profile: Profile = "quick",
-    messages: Annotated[int, typer.Option(min=0, help="Tweets to replay into the topic.")] = 20_000,
+    messages: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Tweets to bring into the topic; default: 20000 of a file, no end of a live source."
+        ),
+    ] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Tweets a second.")] = 200.0,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the UI.")] = 3000,
     exit_when_drained: Annotated[
         bool, typer.Option("--exit-when-drained", help="Stop when every message is scored.")
     ] = False,
     encoding: Encoding = "ISO-8859-1",
+    source: Annotated[
+        Literal["file", "x", "jetstream"],
+        typer.Option(
+            help="file: the training file, replayed; x, jetstream: live posts (see docs/sources.md)."
+        ),
+    ] = "file",
 ) -> None:
     """Run everything: broker, Dagster UI and daemon, training, supervised stream, replay. Ctrl-C ends it."""
     from sentiment_assets.local.up import UpOptions, up
 
-    options = UpOptions(data, row_limit(rows), profile, messages, rate, port, exit_when_drained, encoding)
+    if source != "file" and exit_when_drained and not messages:
+        raise typer.BadParameter(
+            "a live source does not end: say --messages", param_hint="--exit-when-drained"
+        )
+    if source == "file" and messages is None:
+        messages = 20_000
+    elif source != "file" and messages == 0:
+        raise typer.BadParameter("a live source brings at least one message", param_hint="--messages")
+    options = UpOptions(
+        data, row_limit(rows), profile, messages, rate, port, exit_when_drained, encoding, source
+    )
     up(Settings.from_env(), options, console)
 
 

@@ -10,7 +10,7 @@ from typing import Self
 
 import platformdirs
 import psutil
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sentiment_assets.failures import SetupError
@@ -67,6 +67,29 @@ class Settings(BaseSettings):
     )
     topic_partitions: int = Field(
         default=2, ge=1, le=512, description="Partitions of a topic that we create."
+    )
+
+    x_bearer_token: SecretStr | None = Field(
+        default=None, description="Bearer token of an X app; never logged, stored, or part of a run's config."
+    )
+    x_api_url: str = Field(default="https://api.x.com", description="Base URL of the X API.")
+    jetstream_urls: str | None = Field(
+        default=None,
+        description="Jetstream /subscribe addresses, by comma; empty: the public ones of Bluesky.",
+    )
+    spool_megabytes: int = Field(
+        default=1000,
+        ge=1,
+        description="Most megabytes of live posts on disk while Kafka is away; then the source waits.",
+    )
+
+    sink_postgres_dsn: SecretStr | None = Field(
+        default=None,
+        description="PostgreSQL that follows the predictions, e.g. postgresql://USER:PASSWORD@HOST/DATABASE.",
+    )
+    sink_mongodb_uri: SecretStr | None = Field(
+        default=None,
+        description="MongoDB that follows the predictions, e.g. mongodb://USER:PASSWORD@HOST/DATABASE.",
     )
 
     spark_master: str = Field(default="local[*]", description="Spark master URL.")
@@ -161,6 +184,11 @@ class Settings(BaseSettings):
     def run(self) -> Path:
         """Short-lived state: pid files, locks, heartbeats."""
         return self.root / "run"
+
+    @property
+    def spool(self) -> Path:
+        """Live posts that Kafka has not acknowledged yet, one file a source."""
+        return self.root / "spool"
 
     @property
     def downloads(self) -> Path:

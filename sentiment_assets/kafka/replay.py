@@ -4,7 +4,6 @@ Belongs here: the message format that the stream reads, pacing, delivery.
 Does not belong here: parsing files (``sources``), live sources of tweets (``sources`` too).
 """
 
-import json
 import logging
 import random
 import re
@@ -21,6 +20,7 @@ from confluent_kafka import Message as Delivered
 
 from sentiment_assets.failures import BrokerError, SourceError
 from sentiment_assets.kafka.client import quiet, topic_id
+from sentiment_assets.sources.live import Post
 from sentiment_assets.sources.sentiment140 import ENCODING, LabelledRow, iter_rows
 
 logger = logging.getLogger(__name__)
@@ -34,8 +34,8 @@ MAX_MESSAGE_BYTES = 2_000_000
 # What a slow consumer of the clock may catch up at once, so that a stall does not become a burst.
 _BURST_SECONDS = 0.05
 _PROGRESS_SECONDS = 0.5
-# Faults of one message: the next one may pass. Anything else is a fault of the broker.
-_MESSAGE_FAULTS = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD)
+MESSAGE_FAULTS = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.INVALID_MSG, KafkaError.INVALID_RECORD)
+"""Faults of one message: the next one may pass. Anything else is a fault of the broker."""
 
 _DATE = re.compile(r"\w{3} (\w{3}) (\d{1,2}) (\d{2}):(\d{2}):(\d{2}) ([A-Z]{3}) (\d{4})")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -183,18 +183,15 @@ def shuffled(
         left -= len(kept)
 
 
+def tweet_post(row: LabelledRow, source: str = "replay") -> Post:
+    """A labelled row as the post a live source would give: without its label."""
+    return Post(row.tweet_id, row.text, created_at(row.date), row.author, None, "en", source)
+
+
 def tweet_message(row: LabelledRow, source: str = "replay") -> Message:
-    """A labelled row as the message a live source would send: without its label."""
-    value = {
-        "id": row.tweet_id,
-        "text": row.text,
-        "created_at": created_at(row.date),
-        "author": row.author,
-        "author_id": None,
-        "lang": "en",
-        "source": source,
-    }
-    return Message(row.tweet_id.encode(), json.dumps(value, ensure_ascii=False).encode())
+    """A labelled row as the message a live source would send."""
+    post = tweet_post(row, source)
+    return Message(post.key(), post.value())
 
 
 def created_at(date: str) -> str | None:
@@ -315,7 +312,7 @@ class _Delivery:
     def _on_delivery(self, error: KafkaError | None, _message: Delivered | None) -> None:
         if error is None:
             self._sent += 1
-        elif error.code() in _MESSAGE_FAULTS:
+        elif error.code() in MESSAGE_FAULTS:
             self._failed += 1
             logger.warning("A message was refused: %s", error.str())
         else:

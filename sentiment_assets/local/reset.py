@@ -1,8 +1,10 @@
 """Forgetting everything: the one command that deletes SENTIMENT_HOME."""
 
 import shutil
+from contextlib import ExitStack
 
 from sentiment_assets.failures import SetupError
+from sentiment_assets.ingest.sources import SOURCES
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.local.services import NAMES
 from sentiment_assets.runtime.instance import only_one
@@ -21,6 +23,7 @@ _OURS = (
     "tmp",
     "downloads",
     "reports",
+    "spool",
 )
 
 
@@ -33,14 +36,17 @@ def reset_everything(settings: Settings) -> None:
     Raises
     ------
     SetupError
-        When the main job or a training runs in this home, or a folder cannot be deleted.
+        When the main job, a training or an ingest runs in this home, or a folder cannot be deleted.
     StreamError
         When a stream runs in this home.
     """
     if not settings.root.exists():
         return
     settings.prepare()
-    with only_one(settings, "up"), only_one(settings, "train"), exclude_streams(settings):
+    with ExitStack() as alone:
+        for activity in ("up", "train", *(f"ingest {name}" for name in SOURCES)):
+            alone.enter_context(only_one(settings, activity))
+        alone.enter_context(exclude_streams(settings))
         reap_recorded(settings, NAMES)
         EmbeddedBroker(settings).stop()
     try:

@@ -23,6 +23,7 @@ from sentiment_assets.keys import JOB_SCORE_STREAM, TAG_ROLE
 from sentiment_assets.local.figures import Figures, read_figures
 from sentiment_assets.local.first_training import train_through_dagster
 from sentiment_assets.local.instance import open_instance
+from sentiment_assets.local.live import LiveIngest, live_source
 from sentiment_assets.local.services import Services
 from sentiment_assets.local.training import describe_model, training_config
 from sentiment_assets.models.store import ModelStore
@@ -46,11 +47,12 @@ class UpOptions:
     data: str | None = None
     rows: int | None = 200_000
     profile: str = "quick"
-    messages: int = 20_000
+    messages: int | None = 20_000
     rate: float = 200.0
     port: int = 3000
     exit_when_drained: bool = False
     encoding: str = ENCODING
+    source: str = "file"
 
 
 @dataclass
@@ -91,6 +93,8 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             # Seconds now instead of a failed run in a minute, or of messages that cannot be taken back.
             learns = ModelStore(settings.models).chosen() is None
             inspect(source.path, options.encoding, both_labels=learns)
+        # A missing token is known before minutes go into a training.
+        live = None if options.source == "file" else live_source(settings, options.source)
         java = find_java()
         for configuration in ("spark", "broker"):
             jar_paths(configuration, settings, lambda text: console.print(f"  {text}", markup=False))
@@ -115,7 +119,12 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         if stop.event.is_set():
             return
         console.print(describe_model(store), markup=False, highlight=False)
-        _stream(settings, options, source, bootstrap, broker, services, instance, console, stop)
+        producer = (
+            _Replay(settings, options, source, bootstrap, stop.event)
+            if live is None
+            else LiveIngest(settings, live, options.messages, stop.event)
+        )
+        _stream(settings, options, producer, bootstrap, broker, services, instance, console, stop)
 
 
 def _start_broker(
@@ -174,7 +183,7 @@ def _train(
 def _stream(
     settings: Settings,
     options: UpOptions,
-    source: TrainingSource,
+    producer: "_Replay | LiveIngest",
     bootstrap: str,
     broker: EmbeddedBroker | None,
     services: Services,
@@ -182,12 +191,11 @@ def _stream(
     console: Console,
     stop: _Stop,
 ) -> None:
-    """Replay tweets into the topic and show live figures while the sensor keeps the stream alive."""
+    """Bring posts into the topic and show live figures while the sensor keeps the stream alive."""
     console.print(
         "stream     the sensor starts it by itself; the first scored rows follow in about half a minute"
     )
-    replay = _Replay(settings, options, source, bootstrap, stop.event)
-    replay.start()
+    producer.start()
     shown = 0.0
     figures: Figures | None = None
     try:
@@ -199,17 +207,17 @@ def _stream(
                 console.print("kafka      the broker had died; started again", style="yellow")
                 broker.start()
             fail_orphaned_runs(instance)
-            replay.check()
+            producer.check()
             figures = read_figures(settings, bootstrap)
             if time.monotonic() - shown >= 5 or (figures.drained and options.exit_when_drained):
                 shown = time.monotonic()
-                console.print(f"live       {replay.text} · {figures.text}", markup=False, highlight=False)
-            if options.exit_when_drained and replay.finished and figures.drained:
+                console.print(f"live       {producer.text} · {figures.text}", markup=False, highlight=False)
+            if options.exit_when_drained and producer.finished and figures.drained:
                 console.print("drained    every message is scored or a dead letter", style="bold green")
                 return
     finally:
         stop.event.set()
-        replay.join(timeout=10)
+        producer.join(timeout=15)
 
 
 class _Replay(threading.Thread):
@@ -226,6 +234,7 @@ class _Replay(threading.Thread):
         super().__init__(name="replay", daemon=True)
         self._settings, self._options, self._source = settings, options, source
         self._address, self._stop_event = bootstrap, stop
+        self._messages = options.messages or 0
         self._sent = 0
         self._error: SentimentError | None = None
         self._result: ReplayResult | None = None
@@ -233,12 +242,12 @@ class _Replay(threading.Thread):
     @property
     def text(self) -> str:
         """How far the replay is."""
-        return f"replayed {self._sent:,} of {self._options.messages:,}"
+        return f"replayed {self._sent:,} of {self._messages:,}"
 
     @property
     def finished(self) -> bool:
         """Whether every message was delivered."""
-        return self._options.messages == 0 or self._result is not None
+        return self._messages == 0 or self._result is not None
 
     def check(self) -> None:
         """Raise what went wrong in the thread, if anything did."""
@@ -247,7 +256,7 @@ class _Replay(threading.Thread):
 
     def run(self) -> None:
         """Deliver ``messages`` tweets of the source file, shuffled."""
-        if self._options.messages == 0:
+        if self._messages == 0:
             return
         try:
             self._result = replay_file(
@@ -256,7 +265,7 @@ class _Replay(threading.Thread):
                 self._settings.topic,
                 encoding=self._options.encoding,
                 rate=self._options.rate,
-                limit=self._options.messages,
+                limit=self._messages,
                 seed=self._settings.seed,
                 on_progress=self._on_progress,
                 stop=self._stop_event,

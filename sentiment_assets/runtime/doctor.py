@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import get_args
 
 import psutil
 from packaging.requirements import Requirement
@@ -21,7 +20,7 @@ from packaging.specifiers import SpecifierSet
 
 from sentiment_assets.failures import SentimentError, SetupError
 from sentiment_assets.kafka.client import BROKER, bootstrap_servers, watermarks
-from sentiment_assets.runtime.jars import Configuration, damaged_jars, jar_paths
+from sentiment_assets.runtime.jars import PRODUCT, damaged_jars, jar_paths
 from sentiment_assets.runtime.java import find_java
 from sentiment_assets.runtime.ports import is_free, port_owner
 from sentiment_assets.runtime.processes import read_record, recorded_process
@@ -216,7 +215,7 @@ def _java() -> str:
 
 def _jars(settings: Settings, *, quick: bool) -> str:
     count = 0
-    for configuration in get_args(Configuration):
+    for configuration in PRODUCT:
         if quick:
             if damaged := damaged_jars(configuration, settings):
                 name, reason = next(iter(damaged.items()))

@@ -33,6 +33,9 @@ from sentiment_assets.settings import Settings
 logger = logging.getLogger(__name__)
 
 Configuration = Literal["spark", "broker"]
+PRODUCT: tuple[Configuration, ...] = ("spark", "broker")
+"""What an installation needs; the rest is fetched by the tests that use it."""
+
 Progress = Callable[[str], None]
 
 _IVY_XML = Path(__file__).with_name("ivy.xml")
@@ -58,7 +61,8 @@ def jar_paths(
     Parameters
     ----------
     configuration
-        ``"spark"`` (Delta, Kafka connector) or ``"broker"`` (Apache Kafka).
+        ``"spark"`` (Delta, Kafka connector), ``"broker"`` (Apache Kafka), or ``"mongodb_test"`` (a server that
+        speaks MongoDB's protocol, for tests alone).
     on_progress
         Called with one line of text a fetched jar.
     verify
@@ -317,7 +321,7 @@ def _lock(settings: Settings, report: Progress) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fetch and verify all jars (images, CI caches), or write the lock anew; exit status 0 or 1."""
+    """Fetch and verify the product's jars (images, CI caches), or write the lock anew; exit status 0 or 1."""
     parser = argparse.ArgumentParser(prog="python -m sentiment_assets.runtime.jars", description=main.__doc__)
     parser.add_argument("--lock", action="store_true", help="write jars.sha256 from ivy.xml")
     options = parser.parse_args(arguments)
@@ -329,7 +333,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings.from_env()
         if options.lock:
             _lock(settings, report)
-        for configuration in get_args(Configuration):
+        for configuration in PRODUCT:
             jar_paths(configuration, settings, report, verify=True)
     except SetupError as error:
         report(str(error))

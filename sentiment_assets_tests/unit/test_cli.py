@@ -16,6 +16,7 @@ COMMANDS = (
     ["doctor"], ["up"], ["train"], ["evaluate"], ["score"], ["kafka", "start"], ["kafka", "stop"],
     ["kafka", "status"], ["replay"], ["stream"], ["status"], ["models", "list"], ["models", "promote"],
     ["models", "rollback"], ["reset"], ["bench", "train"], ["bench", "stream"], ["bench", "latency"],
+    ["ingest", "x"], ["ingest", "jetstream"], ["ingest", "file"], ["sink", "run"], ["sink", "status"],
 )  # fmt: skip
 
 
@@ -45,6 +46,10 @@ def test_every_command_of_the_contract_has_a_help(command: list[str]) -> None:
         ["up", "--rate", "0"],
         ["reset"],
         ["train", "--profile", "slow"],
+        ["up", "--source", "carrier-pigeon"],
+        ["up", "--source", "jetstream", "--exit-when-drained"],
+        ["ingest", "file", "tweets.csv", "--speed", "1", "--rate", "1"],
+        ["sink", "run", "--only", "nonsense"],
     ],
     ids=" ".join,
 )

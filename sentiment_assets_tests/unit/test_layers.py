@@ -19,11 +19,13 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"spark", "kafka"},  # the doctor looks at both
     "sources": set(),
     "kafka": {"runtime", "sources"},
+    "ingest": {"runtime", "kafka", "sources"},
     "spark": {"runtime", "sources"},
     "models": set(),
+    "sinks": set(),
     "streaming": {"runtime", "kafka", "spark", "models"},
     "resources": {"runtime", "sources", "kafka", "spark", "models", "streaming"},
-    "defs": {"runtime", "sources", "kafka", "spark", "models", "streaming", "resources"},
+    "defs": {"runtime", "sources", "kafka", "spark", "models", "streaming", "resources", "sinks"},
 }
 NO_DAGSTER = set(ALLOWED) - {"resources", "defs"}
 

@@ -1,0 +1,105 @@
+"""``sentiment-assets ingest``: live posts into the topic."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sentiment_assets.commands.output import Json, emit, note, pairs
+from sentiment_assets.commands.signals import stop_on_signals
+from sentiment_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from sentiment_assets.sources.live import Source
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Bring live posts into the topic until Ctrl-C; what Kafka cannot take waits on disk.",
+)
+
+Limit = Annotated[int | None, typer.Option(min=1, help="End after so many posts; default: never.")]
+
+
+@app.command("x")
+def ingest_x(
+    rule: Annotated[
+        list[str] | None, typer.Option(help="A rule of the filtered stream; may be given several times.")
+    ] = None,
+    rules_file: Annotated[Path | None, typer.Option(help="File with one rule a line.")] = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Posts from X's filtered stream; the token comes from SENTIMENT_X_BEARER_TOKEN.
+
+    The rules at X become those that are given; without any, the rules that are there stay.
+    """
+    from sentiment_assets.ingest.sources import x_source
+
+    settings = Settings.from_env()
+    _run(settings, x_source(settings, rule or (), rules_file), limit, as_json)
+
+
+@app.command("jetstream")
+def ingest_jetstream(
+    language: Annotated[
+        list[str] | None, typer.Option(help="Only these languages, or 'all'; the models know English.")
+    ] = None,
+    limit: Limit = None,
+    as_json: Json = False,
+) -> None:
+    """Public posts of Bluesky; no key is needed."""
+    from sentiment_assets.ingest.sources import jetstream_source
+
+    settings = Settings.from_env()
+    wanted = language or ["en"]
+    _run(settings, jetstream_source(settings, () if "all" in wanted else wanted), limit, as_json)
+
+
+@app.command("file")
+def ingest_file(
+    file: Annotated[Path, typer.Argument(help="File in Sentiment140's format.")],
+    speed: Annotated[
+        float | None, typer.Option(min=1e-6, help="Original pace by the tweets' dates, so many times faster.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(min=0.1, help="Tweets a second.")] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+    shuffle: Annotated[bool, typer.Option(help="Random order; not with --speed.")] = True,
+    seed: Annotated[int | None, typer.Option(help="Seed of the shuffle.")] = None,
+    limit: Limit = None,
+    encoding: Annotated[str, typer.Option(help="Encoding of the file: ISO-8859-1 or UTF-8.")] = "ISO-8859-1",
+    as_json: Json = False,
+) -> None:
+    """Tweets of a file as if they were live; with neither --speed nor --rate as fast as Kafka takes them."""
+    from sentiment_assets.ingest.file import FileReplay
+    from sentiment_assets.sources.sentiment140 import inspect
+
+    if speed is not None and rate is not None:
+        raise typer.BadParameter("give --speed or --rate, not both")
+    settings = Settings.from_env()
+    inspect(file, encoding=encoding, both_labels=False)
+    source = FileReplay(
+        file,
+        encoding,
+        speed=speed,
+        rate=rate,
+        loop=loop,
+        shuffle=shuffle,
+        seed=settings.seed if seed is None else seed,
+    )
+    _run(settings, source, limit, as_json)
+
+
+def _run(settings: Settings, source: "Source", limit: int | None, as_json: bool) -> None:
+    from sentiment_assets.ingest import ingest
+
+    with stop_on_signals() as stop:
+        result = ingest(
+            settings,
+            source,
+            stop,
+            limit=limit,
+            # A file may hold an id twice, and a loop repeats all of them on purpose.
+            distinct=source.name != "file",
+            on_progress=lambda figures: note(figures.text),
+        )
+    emit(vars(result), as_json, pairs)

@@ -1,0 +1,228 @@
+"""Delivery: what is in the spool goes to the topic, in order, and is forgotten once Kafka has it.
+
+Belongs here: the producer of live posts and its life across broker restarts.
+Does not belong here: the replay of a whole file, which gives up after a minute (``kafka.replay``).
+
+The producer is idempotent and never times a message out: while it lives, each message is in the topic exactly
+once, however often the broker restarts. What a dead one had under way is looked up in the topic (``recovery``).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Message as Delivered
+
+from sentiment_assets.failures import BrokerError
+from sentiment_assets.ingest.recovery import already_there, topic_ends
+from sentiment_assets.ingest.spool import Spool, Waiting
+from sentiment_assets.kafka.client import ensure_topic, quiet
+from sentiment_assets.kafka.replay import MAX_MESSAGE_BYTES, MESSAGE_FAULTS
+
+logger = logging.getLogger(__name__)
+
+WINDOW = 5_000
+"""Messages handed to the producer and not acknowledged: the bound of what is in memory."""
+
+_AT_ONCE = 500
+_CONNECT_SECONDS = 0.5
+_STALLED_SECONDS = 5.0
+
+
+class Delivery(threading.Thread):
+    """Empties a spool into a topic until :meth:`finish`.
+
+    Parameters
+    ----------
+    find_broker
+        The cluster's address, or None while there is none; asked again when nothing gets through.
+    partitions
+        Of the topic, if it must be made.
+    """
+
+    def __init__(
+        self, spool: Spool, find_broker: Callable[[], str | None], topic: str, partitions: int
+    ) -> None:
+        super().__init__(name="delivery", daemon=True)
+        self.delivered = 0
+        self.refused = 0
+        self.error: Exception | None = None
+        self._spool = spool
+        self._find_broker = find_broker
+        self._topic = topic
+        self._partitions = partitions
+        self._address: str | None = None
+        self._producer: Producer | None = None
+        self._away = False
+        self._handed = 0
+        self._in_flight = 0
+        self._acknowledged: list[Waiting] = []
+        self._ends: dict[int, int] = {}
+        self._lost: KafkaError | None = None
+        self._moved_at = time.monotonic()
+        self._wake = threading.Event()
+        self._end_at: float | None = None
+
+    @property
+    def text(self) -> str:
+        """State in words."""
+        return "the broker is away" if self._away else "delivering"
+
+    def finish(self, seconds: float) -> None:
+        """Deliver what waits, but for no longer than so, and not at all while there is no broker.
+
+        The rest stays in the spool.
+        """
+        self._end_at = time.monotonic() + seconds
+        self._wake.set()
+        self._spool.arrived.set()
+        self.join()
+
+    def run(self) -> None:
+        """Until :meth:`finish`; an error of ours ends it and is kept in :attr:`error`."""
+        try:
+            while not self._over():
+                if self._producer is None and not self._connect():
+                    if self._end_at is not None:
+                        break
+                    self._wake.wait(_CONNECT_SECONDS)
+                    continue
+                self._hand_over()
+                self._settle()
+        except Exception as error:
+            self.error = error
+        finally:
+            self._drop_producer()
+
+    def _over(self) -> bool:
+        if self._end_at is None:
+            return False
+        return self._spool.count == 0 or time.monotonic() >= self._end_at
+
+    def _connect(self) -> bool:
+        bootstrap = self._find_broker()
+        try:
+            if bootstrap is None:
+                raise BrokerError("No Kafka broker runs.", "Start one with `sentiment-assets kafka start`.")
+            ensure_topic(bootstrap, self._topic, self._partitions, timeout=3.0)
+            self._recover(bootstrap)
+        except BrokerError as error:
+            self._note_away(error.what)
+            return False
+        self._address = bootstrap
+        self._producer = Producer(
+            quiet(bootstrap)
+            | {
+                "enable.idempotence": True,
+                "acks": "all",
+                "linger.ms": 5,
+                "compression.type": "lz4",
+                "message.max.bytes": MAX_MESSAGE_BYTES,
+                # No time-out: a message that was perhaps delivered must never be given up and sent anew.
+                "message.timeout.ms": 0,
+                "queue.buffering.max.messages": 2 * WINDOW,
+                "queue.buffering.max.kbytes": 32 * 1024,
+            }
+        )
+        self._moved_at = time.monotonic()
+        self._note_back()
+        return True
+
+    def _recover(self, bootstrap: str) -> None:
+        """Count what a producer before this one had delivered without our knowledge."""
+        ends = topic_ends(bootstrap, self._topic)
+        rows = self._spool.after(0, 2 * WINDOW)
+        there = already_there(bootstrap, self._topic, self._spool.ends(), ends, rows)
+        self._spool.remove(there, ends)
+        self.delivered += len(there)
+
+    def _hand_over(self) -> None:
+        """Give the producer more while its window has room, and let it work."""
+        assert self._producer is not None  # noqa: S101  (run connects first)
+        room = min(_AT_ONCE, WINDOW - self._in_flight)
+        self._spool.arrived.clear()
+        rows = self._spool.after(self._handed, room) if room > 0 else []
+        for row in rows:
+            try:
+                self._producer.produce(
+                    self._topic, value=row.value, key=row.key, on_delivery=partial(self._on_delivery, row)
+                )
+            except BufferError:
+                break
+            except KafkaException as error:
+                self._in_flight += 1
+                self._on_delivery(row, error.args[0], None)
+            else:
+                self._in_flight += 1
+            self._handed = row.number
+        if self._in_flight:
+            self._producer.poll(0.0 if rows else 0.05)
+        elif not rows:
+            self._spool.arrived.wait(0.2)
+
+    def _settle(self) -> None:
+        """Forget what was acknowledged; look for the broker when nothing moves."""
+        now = time.monotonic()
+        if self._acknowledged:
+            self._moved_at = now
+            self._note_back()
+            self._forget_acknowledged()
+        elif self._in_flight == 0:
+            self._moved_at = now
+        elif now - self._moved_at > _STALLED_SECONDS:
+            self._moved_at = now
+            self._note_away(f"Kafka at {self._address} acknowledges nothing.")
+            found = self._find_broker()
+            if found is not None and found != self._address:
+                logger.warning("Kafka has moved from %s to %s.", self._address, found)
+                self._drop_producer()
+        if self._lost is not None:
+            logger.warning("The producer is made anew (%s).", self._lost.str())
+            self._drop_producer()
+
+    def _drop_producer(self) -> None:
+        """Let go of the producer; what it had not delivered is still in the spool."""
+        if self._producer is not None:
+            self._producer.purge()
+            self._producer.poll(0)
+            self._producer = None
+        self._forget_acknowledged()
+        self._handed = self._in_flight = 0
+        self._lost = None
+
+    def _forget_acknowledged(self) -> None:
+        if self._acknowledged:
+            self._spool.remove(self._acknowledged, self._ends)
+            self._acknowledged.clear()
+            self._ends.clear()
+
+    def _on_delivery(self, row: Waiting, error: KafkaError | None, message: Delivered | None) -> None:
+        self._in_flight -= 1
+        if error is None:
+            self.delivered += 1
+            self._acknowledged.append(row)
+            self._note_end(message)
+        elif error.code() in MESSAGE_FAULTS:
+            self.refused += 1
+            self._acknowledged.append(row)
+            logger.warning("A message was refused: %s", error.str())
+        elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+            self._lost = error
+
+    def _note_end(self, message: Delivered | None) -> None:
+        partition, offset = (message.partition(), message.offset()) if message is not None else (None, None)
+        if partition is not None and offset is not None:
+            self._ends[partition] = max(offset + 1, self._ends.get(partition, 0))
+
+    def _note_away(self, what: str) -> None:
+        if not self._away:
+            logger.warning("%s Posts wait on disk until it is back.", what)
+        self._away = True
+
+    def _note_back(self) -> None:
+        if self._away:
+            logger.warning("Kafka is back: %s posts wait.", f"{self._spool.count:,}")
+        self._away = False

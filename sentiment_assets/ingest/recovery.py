@@ -1,0 +1,88 @@
+"""After a kill: which waiting posts Kafka has already, though its acknowledgement never came.
+
+Belongs here: reading the end of the topic once, before a new producer begins.
+Does not belong here: delivery itself (``delivery``).
+
+A producer that died took with it what it knew of its messages under way. They are found by key and value in what
+was appended to the topic since the last acknowledgement, so that none is sent twice.
+"""
+
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from sentiment_assets.failures import BrokerError
+from sentiment_assets.ingest.spool import Waiting
+from sentiment_assets.kafka.client import quiet, watermarks
+
+_AT_ONCE = 5_000
+_SECONDS = 30.0
+
+
+def topic_ends(bootstrap: str, topic: str) -> dict[int, int]:
+    """The offset that the next message of each partition gets."""
+    return {partition: high for partition, (_low, high) in watermarks(bootstrap, topic).items()}
+
+
+def already_there(
+    bootstrap: str, topic: str, since: Mapping[int, int], ends: Mapping[int, int], rows: Sequence[Waiting]
+) -> list[Waiting]:
+    """The rows that are in the topic at or behind the given offsets, each message counted once.
+
+    Parameters
+    ----------
+    since
+        partition -> offset behind the last acknowledged message.
+    ends
+        partition -> offset to read up to.
+    rows
+        What may have been under way.
+
+    Raises
+    ------
+    BrokerError
+        When the end of the topic cannot be read now.
+    """
+    left = {p: end for p, end in ends.items() if since.get(p, end) < end}
+    if not left or not rows:
+        return []
+    consumer = Consumer(
+        quiet(bootstrap)
+        # The offset may be older than what the topic still keeps.
+        | {"group.id": uuid.uuid4().hex, "enable.auto.commit": False, "auto.offset.reset": "earliest",
+           "enable.partition.eof": True}
+    )  # fmt: skip
+    found: Counter[tuple[bytes, bytes]] = Counter()
+    deadline = time.monotonic() + _SECONDS
+    try:
+        consumer.assign([TopicPartition(topic, p, since[p]) for p in left])
+        while left:
+            for message in consumer.consume(_AT_ONCE, timeout=1.0):
+                partition, offset, error = message.partition(), message.offset(), message.error()
+                if partition not in left or offset is None:
+                    continue
+                if error is None and offset < left[partition]:
+                    found[message.key() or b"", message.value() or b""] += 1
+                # The last offsets may be markers of transactions, which are no messages.
+                at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
+                if at_end or offset + 1 >= left[partition]:
+                    del left[partition]
+            if left and time.monotonic() > deadline:
+                raise BrokerError(
+                    f"Kafka at {bootstrap} does not give the end of {topic}.", "Check the broker's log."
+                )
+    except KafkaException as error:
+        raise BrokerError(
+            f"The end of {topic} cannot be read ({error}).", "Check the broker's log."
+        ) from None
+    finally:
+        consumer.close()
+    there: list[Waiting] = []
+    for row in rows:
+        if found[row.key, row.value] > 0:
+            found[row.key, row.value] -= 1
+            there.append(row)
+    return there

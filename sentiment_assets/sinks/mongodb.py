@@ -1,0 +1,186 @@
+"""The sink MongoDB: collections ``predictions`` and ``followed``.
+
+Belongs here: its indexes, its migrations, its writes. Does not belong here: what is written (``changes``).
+
+A single server has no transactions, so none is needed: the rows are written first, acknowledged from disk, and
+the position after them. A crash in between repeats a batch, and a document replaced by itself is the same
+document: the effect is exactly once.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import SecretStr
+from pymongo import ASCENDING, DeleteMany, MongoClient, ReplaceOne, WriteConcern
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    ConnectionFailure,
+    InvalidName,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.uri_parser import parse_uri
+
+from sentiment_assets.sinks.base import SinkAwayError, SinkError
+from sentiment_assets.sinks.changes import KEY, Batch, Position
+
+VERSION = 1
+DATABASE = "sentiment"
+"""Where the URI names none."""
+
+_DOCUMENTS_AT_ONCE = 5_000
+_ANSWER_MILLISECONDS = 3_000
+_NEXT_STEP = "Set SENTIMENT_SINK_MONGODB_URI to mongodb://USER:PASSWORD@HOST:PORT/DATABASE."
+
+Document = dict[str, Any]
+
+
+class MongoSink:
+    """Follows the predictions into a MongoDB database.
+
+    Parameters
+    ----------
+    uri
+        Connection string; its path names the database.
+
+    Raises
+    ------
+    SinkError
+        When the URI cannot be read.
+    """
+
+    name = "mongodb"
+
+    def __init__(self, uri: SecretStr) -> None:
+        self._uri = uri
+        try:
+            # An SRV address is looked up only when the connection is made.
+            text = uri.get_secret_value()
+            parts = {} if text.startswith("mongodb+srv://") else parse_uri(text, validate=True)
+        except (InvalidURI, ConfigurationError, InvalidName, ValueError):
+            raise SinkError("SENTIMENT_SINK_MONGODB_URI is no MongoDB address.", _NEXT_STEP) from None
+        hosts = ", ".join(f"{host}:{port}" for host, port in parts.get("nodelist", [])) or "the SRV address"
+        self.where = f"{hosts}, database {parts.get('database') or DATABASE}"
+        self._client: MongoClient[Document] | None = None
+
+    def open(self, *, reading: bool = False) -> None:
+        """Connect, and create or migrate the indexes."""
+        self.close()
+        with self._errors():
+            self._client = MongoClient(
+                self._uri.get_secret_value(),
+                serverSelectionTimeoutMS=_ANSWER_MILLISECONDS,
+                connectTimeoutMS=_ANSWER_MILLISECONDS,
+                appname="sentiment-assets",
+                tz_aware=True,
+                tzinfo=UTC,
+            )
+            if not reading:
+                self._migrate()
+
+    def position(self) -> Position | None:
+        """The document of ``followed``."""
+        with self._errors():
+            found = self._followed.find_one({"_id": "position"})
+        if found is None:
+            return None
+        return Position(str(found["table_id"]), int(found["version"]), found["files"], bool(found["whole"]))
+
+    def write(self, batch: Batch) -> None:
+        """Replace or insert the documents, delete, then note the position."""
+        with self._errors():
+            for rows in batch.tables():
+                documents = rows.to_pylist()
+                for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
+                    part = documents[start : start + _DOCUMENTS_AT_ONCE]
+                    # In order: of a key that comes twice the later row is the newer one.
+                    self._predictions.bulk_write(
+                        [ReplaceOne({"_id": _id(row)}, row, upsert=True) for row in part], ordered=True
+                    )
+            for topic, partition, offsets in batch.deleted_keys():
+                for start in range(0, len(offsets), _DOCUMENTS_AT_ONCE):
+                    part = offsets[start : start + _DOCUMENTS_AT_ONCE].tolist()
+                    query = {"topic": topic, "partition": partition, "offset": {"$in": part}}
+                    self._predictions.bulk_write([DeleteMany(query)])
+            position = vars(batch.position) | {"moved_at": datetime.now(UTC)}
+            self._followed.replace_one({"_id": "position"}, position, upsert=True)
+
+    def clear(self) -> None:
+        """Delete all documents; the position first, so that a crash in between begins anew."""
+        with self._errors():
+            self._followed.delete_one({"_id": "position"})
+            self._predictions.delete_many({})
+
+    def count(self) -> int:
+        """Exact number of documents."""
+        with self._errors():
+            return self._predictions.count_documents({})
+
+    def close(self) -> None:
+        """End the connection."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    @property
+    def _database(self) -> Database[Document]:
+        if self._client is None:
+            raise SinkAwayError("not connected")
+        # Acknowledged by a majority, from the journal: what is noted as done survives a crash.
+        return self._client.get_default_database(DATABASE).with_options(
+            write_concern=WriteConcern(w="majority", j=True, wtimeout=60_000)
+        )
+
+    @property
+    def _predictions(self) -> Collection[Document]:
+        return self._database["predictions"]
+
+    @property
+    def _followed(self) -> Collection[Document]:
+        return self._database["followed"]
+
+    def _migrate(self) -> None:
+        found = self._followed.find_one({"_id": "schema"})
+        version = int(found["version"]) if found else 0
+        if version > VERSION:
+            raise SinkError(
+                f"The collections in MongoDB at {self.where} have version {version}; this release knows {VERSION}.",
+                "Use the release that made them, or a newer one.",
+            )
+        if version < VERSION:
+            ascending = [(name, ASCENDING) for name in KEY]
+            self._predictions.create_index(ascending, name="key", unique=True)
+            self._predictions.create_index("kafka_timestamp", name="kafka_timestamp")
+            self._predictions.create_index("tweet_id", name="tweet_id")
+            self._followed.replace_one({"_id": "schema"}, {"version": VERSION}, upsert=True)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (AutoReconnect, ConnectionFailure) as error:
+            raise SinkAwayError(f"MongoDB at {self.where}: {str(error)[:200]}") from None
+        except (InvalidURI, ConfigurationError) as error:
+            raise SinkError(
+                f"MongoDB at {self.where} cannot be used ({str(error)[:200]}).", _NEXT_STEP
+            ) from None
+        except OperationFailure as error:
+            raise SinkError(
+                f"MongoDB at {self.where} refuses (code {error.code}).",
+                "Check user, password and rights in SENTIMENT_SINK_MONGODB_URI.",
+            ) from None
+        except PyMongoError as error:
+            raise SinkError(
+                f"MongoDB at {self.where} refuses ({type(error).__name__}).",
+                "Mend the cause, or copy the table anew with `sentiment-assets sink run --resync`.",
+            ) from None
+
+
+def _id(row: Document) -> str:
+    return f"{row['topic']}/{row['partition']}/{row['offset']}"

@@ -1,0 +1,108 @@
+"""The rules of the filtered stream: kept at X, made the same as those that a person wants.
+
+Belongs here: reading a rule file, comparing, adding, deleting. Does not belong here: the stream itself.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sentiment_assets.failures import SourceError
+from sentiment_assets.sources.x_api.client import XClient
+
+PATH = "/2/tweets/search/stream/rules"
+
+
+class Rule(NamedTuple):
+    """One rule at X."""
+
+    id: str
+    value: str
+
+
+def read_rules(given: list[str], file: Path | None) -> list[str]:
+    """The wanted rules, in order, each once.
+
+    Parameters
+    ----------
+    given
+        Rules of the command line.
+    file
+        One rule a line, UTF-8; empty lines do not count. There are no comments: a hashtag begins with ``#``.
+
+    Raises
+    ------
+    SourceError
+        When the file cannot be read.
+    """
+    lines: list[str] = []
+    if file is not None:
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise SourceError(
+                f"The rule file {file} cannot be read ({reason}).",
+                "Name a UTF-8 text file with one rule a line.",
+            ) from error
+    rules = (line.strip() for line in (*given, *lines))
+    return list(dict.fromkeys(rule for rule in rules if rule))
+
+
+async def current_rules(client: XClient) -> list[Rule]:
+    """All rules of the token's project."""
+    rules: list[Rule] = []
+    params: dict[str, str] = {}
+    while True:
+        body = await client.get(PATH, params)
+        rules += [Rule(str(rule["id"]), str(rule["value"])) for rule in body.get("data") or []]
+        token = (body.get("meta") or {}).get("next_token")
+        if not token:
+            return rules
+        params = {"pagination_token": str(token)}
+
+
+async def synchronise(client: XClient, wanted: list[str]) -> list[str]:
+    """Delete the rules that are not wanted, add those that are missing; with none wanted, keep what there is.
+
+    Returns
+    -------
+    list of str
+        The rules in force.
+
+    Raises
+    ------
+    SourceError
+        When X refuses a rule, or there is no rule at all.
+    """
+    present = await current_rules(client)
+    if not wanted:
+        if not present:
+            raise SourceError(
+                "The filtered stream has no rule, so no post would ever come.",
+                "Give one, for example --rule 'dagster lang:en -is:retweet'.",
+            )
+        return [rule.value for rule in present]
+    # Deleted first: a plan's limit on the number of rules leaves no room for both sets.
+    unwanted = [rule.id for rule in present if rule.value not in wanted]
+    if unwanted:
+        await client.post(PATH, {"delete": {"ids": unwanted}})
+    values = {rule.value for rule in present}
+    missing = [rule for rule in wanted if rule not in values]
+    if missing:
+        _check_added(await client.post(PATH, {"add": [{"value": rule} for rule in missing]}))
+    return wanted
+
+
+def _check_added(body: dict[str, Any]) -> None:
+    """X answers 201 even when it took only some of the rules; a rule that is there already is no fault."""
+    refused = [
+        e for e in body.get("errors") or [] if isinstance(e, dict) and e.get("title") != "DuplicateRule"
+    ]
+    if not refused:
+        return
+    first = refused[0]
+    details = first.get("details") or [first.get("detail") or first.get("title") or "no reason given"]
+    raise SourceError(
+        f"X refuses the rule {first.get('value', '')!r} ({str(details[0])[:200]}).",
+        "Mend it as X's documentation of operators says.",
+    )

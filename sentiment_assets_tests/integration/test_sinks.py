@@ -1,0 +1,243 @@
+"""PostgreSQL and MongoDB follow the table: the same rows after kills of either side, without a word to the stream."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+from pydantic import SecretStr
+
+from sentiment_assets.failures import TableError
+from sentiment_assets.schemas import PREDICTIONS
+from sentiment_assets.settings import Settings
+from sentiment_assets.sinks import postgres
+from sentiment_assets.sinks.base import Sink, SinkAwayError, SinkError
+from sentiment_assets.sinks.changes import TableChanges
+from sentiment_assets.sinks.configured import make_sink
+from sentiment_assets.sinks.follow import Followed, count_rows, follow, read_followed
+from sentiment_assets.sinks.postgres import PostgresSink
+from sentiment_assets_tests.peers.databases import PASSWORD, MongoServer, PostgresServer
+from sentiment_assets_tests.peers.predictions import append, checksum, rescore, table_rows
+
+Server = PostgresServer | MongoServer
+
+
+@pytest.fixture(scope="module")
+def postgres_server() -> Iterator[PostgresServer]:
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mongo_server(session_settings: Settings) -> Iterator[MongoServer]:
+    with MongoServer(session_settings) as server:
+        yield server
+
+
+@pytest.fixture(params=["postgres"])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def server(name: str, request: pytest.FixtureRequest) -> Server:
+    fixture = {"postgres": "postgres_server", "mongodb": "mongo_server"}[name]
+    found: Server = request.getfixturevalue(fixture)
+    return found
+
+
+@pytest.fixture
+def configured(settings: Settings, name: str, server: Server) -> Settings:
+    """Settings with the sink switched on, and empty databases."""
+    update: dict[str, Any] = (
+        {"sink_postgres_dsn": server.dsn}
+        if isinstance(server, PostgresServer)
+        else {"sink_mongodb_uri": server.uri}
+    )
+    found = settings.model_copy(update=update)
+    sink = make_sink(found, name)
+    sink.open()
+    sink.clear()
+    sink.close()
+    return found
+
+
+@pytest.fixture
+def sink(configured: Settings, name: str) -> Sink:
+    return make_sink(configured, name)
+
+
+@pytest.fixture
+def table(configured: Settings) -> Path:
+    return configured.table(PREDICTIONS.name)
+
+
+def catch_up(sink: Sink, table: Path, **options: Any) -> Followed:
+    return follow(sink, table, threading.Event(), once=True, **options)
+
+
+def test_the_sink_holds_what_the_table_holds_after_appends_rescore_deletion_and_compaction(
+    sink: Sink, table: Path, server: Server
+) -> None:
+    assert catch_up(sink, table).table_version is None, "no table yet is no fault"
+    append(table, 0, 499)
+    append(table, 500, 999)
+    assert catch_up(sink, table, rows=600).batches == 2
+    assert checksum(server.rows()) == checksum(table_rows(table))
+    append(table, 1000, 1199)
+    rescore(table, 0, 1199, "model-2")
+    DeltaTable(str(table)).delete("offset = 7")
+    append(table, 1200, 1249)
+    DeltaTable(str(table)).optimize.compact()
+    append(table, 1250, 1299)
+    followed = catch_up(sink, table, rows=600)
+    assert (followed.version, followed.lag_versions) == (7, 0)
+    assert checksum(server.rows()) == checksum(table_rows(table))
+    assert catch_up(sink, table).batches == 0, "nothing new, nothing written"
+
+
+def test_a_batch_that_is_repeated_after_a_crash_changes_nothing(
+    sink: Sink, table: Path, server: Server
+) -> None:
+    append(table, 0, 299)
+    changes = TableChanges.open(table)
+    assert changes is not None
+    (batch,) = changes.batches(None)
+    sink.open()
+    for _ in range(2):
+        sink.write(batch)
+    sink.close()
+    assert checksum(server.rows()) == checksum(table_rows(table))
+
+
+def test_a_killed_follower_goes_on_where_it_was(
+    configured: Settings, table: Path, server: Server, name: str
+) -> None:
+    for number in range(12):
+        append(table, number * 5000, number * 5000 + 4999)
+    environment = os.environ | {
+        "SENTIMENT_HOME": str(configured.root),
+        **{
+            f"SENTIMENT_{field.upper()}": value.get_secret_value()
+            for field in ("sink_postgres_dsn", "sink_mongodb_uri")
+            if (value := getattr(configured, field)) is not None
+        },
+    }
+    command = [sys.executable, "-m", "sentiment_assets", "sink", "run", "--once", "--json"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        sink = make_sink(configured, name)
+        while process.poll() is None and _count(server) == 0:
+            threading.Event().wait(0.01)
+        process.kill()
+    after = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    assert after.returncode == 0, after.stderr
+    assert PASSWORD not in after.stderr + after.stdout
+    assert checksum(server.rows()) == checksum(table_rows(table))
+    assert read_followed(sink, table).lag_versions == 0
+    assert count_rows(sink) == 60_000
+
+
+def test_a_killed_database_is_waited_for_and_gets_everything(sink: Sink, table: Path, server: Server) -> None:
+    append(table, 0, 999)
+    stop = threading.Event()
+    written = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(follow, sink, table, stop, rows=200, on_progress=lambda _state: written.set())
+        assert written.wait(30)
+        server.stop()
+        for number in range(1, 6):
+            append(table, number * 1000, number * 1000 + 999)
+        written.clear()
+        server.start()
+        deadline = threading.Event()
+        for _ in range(600):
+            if _count(server) == 6000:
+                break
+            assert not under_way.done(), under_way.exception()
+            deadline.wait(0.1)
+        stop.set()
+        followed = under_way.result(timeout=30)
+    assert followed.lag_versions == 0
+    assert checksum(server.rows()) == checksum(table_rows(table))
+
+
+def test_a_table_that_was_made_anew_is_refused_until_a_resync(
+    sink: Sink, table: Path, server: Server, tmp_path: Path
+) -> None:
+    append(table, 0, 99)
+    catch_up(sink, table)
+    table.rename(tmp_path / "old")
+    append(table, 0, 49)
+    for look in (catch_up, read_followed):
+        with pytest.raises(TableError, match="--resync"):
+            look(sink, table)
+    assert catch_up(sink, table, resync=True).rows == 50
+    assert checksum(server.rows()) == checksum(table_rows(table))
+
+
+def test_a_database_that_does_not_answer_is_said_with_its_place_and_without_its_password() -> None:
+    for sink in (
+        PostgresSink(SecretStr("postgresql://u:very-secret@127.0.0.1:1/x")),
+        make_sink(Settings(sink_mongodb_uri=SecretStr("mongodb://u:very-secret@127.0.0.1:1/x")), "mongodb"),
+    ):
+        with pytest.raises(SinkAwayError, match=r"127\.0\.0\.1") as failure:
+            sink.open()
+        assert "very-secret" not in str(failure.value)
+
+
+def test_a_wrong_password_is_an_error_and_not_waited_for(
+    postgres_server: PostgresServer, table: Path
+) -> None:
+    append(table, 0, 9)
+    wrong = postgres_server.dsn.get_secret_value().replace("tester:", "tester:not-")
+    with pytest.raises(SinkError, match="authentication failed") as failure:
+        catch_up(PostgresSink(SecretStr(wrong)), table)
+    assert "made%20up" not in str(failure.value)
+
+
+def test_two_followers_do_not_write_at_once(postgres_server: PostgresServer) -> None:
+    first, second = PostgresSink(postgres_server.dsn), PostgresSink(postgres_server.dsn)
+    first.open()
+    with pytest.raises(SinkAwayError, match="another process"):
+        second.open()
+    first.close()
+    second.open()
+    second.close()
+
+
+def test_a_schema_of_an_older_release_is_migrated_and_of_a_newer_one_refused(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = PostgresSink(postgres_server.dsn)
+    sink.open()
+    sink.close()
+    newer = (*postgres.MIGRATIONS, "ALTER TABLE sentiment.predictions ADD COLUMN reviewed boolean")
+    monkeypatch.setattr(postgres, "MIGRATIONS", newer)
+    sink.open()
+    sink.close()
+    assert postgres_server.execute("SELECT reviewed FROM sentiment.predictions") is not None
+    monkeypatch.undo()
+    with pytest.raises(SinkError, match="has version 2"):
+        sink.open()
+    sink.close()
+    postgres_server.execute("DROP SCHEMA sentiment CASCADE")
+
+
+def test_lookups_use_indexes(postgres_server: PostgresServer) -> None:
+    PostgresSink(postgres_server.dsn).open()
+    found = postgres_server.execute("SELECT indexname FROM pg_indexes WHERE schemaname = 'sentiment'")
+    assert {"predictions_pkey", "predictions_kafka_timestamp", "predictions_tweet_id"} <= {
+        row["indexname"] for row in found
+    }
+
+
+def _count(server: Server) -> int:
+    if isinstance(server, MongoServer):
+        return server.rows_now()
+    return int(server.execute("SELECT count(*) AS n FROM sentiment.predictions")[0]["n"])

@@ -1,0 +1,196 @@
+"""Real databases on the loopback, started from the machine's packages, killed and started again.
+
+PostgreSQL is Debian's package ``postgresql-15`` (any version 12 or later is found). MongoDB's server is in no
+package; ``mongo-java-server`` from Maven speaks its wire protocol and keeps its data in a file.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import psutil
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from pydantic import SecretStr
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from sentiment_assets.runtime.jars import jar_paths
+from sentiment_assets.runtime.java import find_java
+from sentiment_assets.runtime.ports import free_port
+from sentiment_assets.settings import Settings
+
+PASSWORD = "made up & secret"  # noqa: S105  (of a database that lives for a test)
+_START_SECONDS = 60
+
+
+def postgres_programs() -> Path | None:
+    """Folder of PostgreSQL's server programs, the newest version; None when there are none."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: int(p.parts[-3]))
+    if folders:
+        return folders[-1].parent
+    found = shutil.which("initdb")
+    return Path(found).parent if found else None
+
+
+class PostgresServer:
+    """A cluster of its own, with a password; as root it runs as the user ``postgres``, which it insists on."""
+
+    def __init__(self) -> None:
+        programs = postgres_programs()
+        if programs is None:
+            pytest.skip("PostgreSQL is not installed: apt-get install postgresql-15")
+        self._programs = programs
+        self._user = "postgres" if os.geteuid() == 0 else None
+        # Not pytest's folder: the user postgres cannot enter it.
+        self._folder = Path(tempfile.mkdtemp(prefix="sentiment-postgres-"))
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.dsn = SecretStr(
+            f"postgresql://tester:{PASSWORD.replace(' ', '%20').replace('&', '%26')}@127.0.0.1:{self._port}/postgres"
+        )
+
+    def __enter__(self) -> Self:
+        password = self._folder / "password"
+        password.write_text(PASSWORD)
+        if self._user:
+            owner = pwd.getpwnam(self._user)
+            for path in (self._folder, password):
+                os.chown(path, owner.pw_uid, owner.pw_gid)
+        data = str(self._folder / "data")
+        options = ["--username=tester", f"--pwfile={password}", "--auth=scram-sha-256", "--no-sync"]
+        subprocess.run(
+            [str(self._programs / "initdb"), "-D", data, "--encoding=UTF8", "--locale=C", *options],
+            user=self._user,
+            cwd=self._folder,
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop(signal.SIGINT)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        # What was written survives a kill of the processes without fsync; only a power cut would need it.
+        settings = {"port": self._port, "listen_addresses": "127.0.0.1", "fsync": "off",
+                    "unix_socket_directories": self._folder, "max_wal_size": "1GB"}  # fmt: skip
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self._programs / "postgres"), "-D", str(self._folder / "data"), *options],
+                user=self._user,
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+            )
+        _wait(lambda: self.execute("SELECT 1"), psycopg.Error)
+
+    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it, by default as a crash would: with all its processes at once."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
+        process.send_signal(number)
+        if number == signal.SIGKILL:
+            for one in family:
+                one.kill()
+        process.wait(timeout=60)
+        psutil.wait_procs(family, timeout=30)
+
+    def execute(self, statement: str) -> list[dict[str, Any]]:
+        """Run one statement and return its rows."""
+        with psycopg.connect(
+            self.dsn.get_secret_value(), autocommit=True, row_factory=dict_row
+        ) as connection:
+            found = connection.execute(statement)  # type: ignore[arg-type]
+            return found.fetchall() if found.description else []
+
+    def rows(self) -> Iterable[Mapping[str, Any]]:
+        """All predictions, without holding them all."""
+        with (
+            psycopg.connect(self.dsn.get_secret_value(), row_factory=dict_row) as connection,
+            connection.cursor("all") as cursor,
+        ):
+            cursor.itersize = 10_000
+            cursor.execute("SELECT * FROM sentiment.predictions")
+            yield from cursor
+
+
+class MongoServer:
+    """``mongo-java-server`` with its H2 file, in a JVM of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._jars = jar_paths("mongodb_test", settings)
+        self._folder = Path(tempfile.mkdtemp(prefix="sentiment-mongodb-"))
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.uri = SecretStr(f"mongodb://127.0.0.1:{self._port}/follow_test")
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start the server and wait until it answers."""
+        classpath = os.pathsep.join(str(jar) for jar in self._jars)
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(find_java().executable),
+                    *("-Xmx1g", "-XX:+UseSerialGC", "-cp", classpath),
+                    "de.bwaldvogel.mongo.H2MongoServer",
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self._folder,
+            )
+        _wait(lambda: self.rows_now(), PyMongoError)
+
+    def stop(self) -> None:
+        """Kill it."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(timeout=30)
+
+    def rows_now(self) -> int:
+        """Documents in the collection."""
+        with MongoClient[dict[str, Any]](self.uri.get_secret_value(), serverSelectionTimeoutMS=500) as client:
+            return client.get_default_database()["predictions"].count_documents({})
+
+    def rows(self) -> Iterable[Mapping[str, Any]]:
+        """All predictions."""
+        with MongoClient[dict[str, Any]](self.uri.get_secret_value(), tz_aware=True) as client:
+            yield from client.get_default_database()["predictions"].find({})
+
+
+def _wait(answers: Callable[[], object], fault: type[Exception]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            answers()
+        except fault:
+            if time.monotonic() > deadline:
+                raise
+            threading.Event().wait(0.1)
+        else:
+            return

@@ -1,0 +1,133 @@
+"""A run of the ingest without a broker: what comes is kept, and a full disk share makes the source wait."""
+
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from sentiment_assets.failures import SetupError, SourceError
+from sentiment_assets.ingest import ingest
+from sentiment_assets.ingest.file import FileReplay
+from sentiment_assets.ingest.spool import Spool
+from sentiment_assets.kafka.replay import created_at
+from sentiment_assets.runtime.instance import only_one
+from sentiment_assets.settings import Settings
+from sentiment_assets.sources.jetstream import Jetstream
+from sentiment_assets.sources.live import Counters, Post
+from sentiment_assets_tests.peers.jetstream import JetstreamPeer, post_event
+from sentiment_assets_tests.peers.listening import listen
+
+
+class Endless:
+    """A source that gives posts as fast as they are taken, and says how many were."""
+
+    name = "endless"
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+
+    def position(self) -> str | None:
+        return str(self.counters.received)
+
+    async def run(self, put: Callable[[Post], Awaitable[None]], position: str | None) -> None:  # noqa: ARG002
+        while True:
+            await put(Post(str(self.counters.received), "x" * 1000, None, None, None, None, "t"))
+            self.counters.received += 1
+
+
+class Refused(Endless):
+    """A source that ends with an error after some posts."""
+
+    async def run(self, put: Callable[[Post], Awaitable[None]], position: str | None) -> None:  # noqa: ARG002
+        await put(Post("1", "kept", None, None, None, None, "t"))
+        raise SourceError("The service refuses.", "Pay.")
+
+
+def kept(settings: Settings, name: str) -> list[str]:
+    """Ids in the spool of a source."""
+    spool = Spool(settings.spool / f"{name}.sqlite", 10**9)
+    return [row.key.decode() for row in spool.after(0, 10**6)]
+
+
+def test_without_a_broker_posts_wait_on_disk_and_the_next_run_goes_on_behind_them(settings: Settings) -> None:
+    events = [post_event(number) for number in range(400)]
+    with JetstreamPeer(events) as peer:
+        first = ingest(settings, Jetstream([peer.url]), threading.Event(), limit=150)
+        assert (first.received, first.delivered, first.spooled) == (150, 0, 150)
+        assert first.state == "the broker is away"
+        second = ingest(settings, Jetstream([peer.url]), threading.Event(), limit=250)
+    assert second.duplicates > 0, "the overlap was read again"
+    assert second.spooled == first.spooled + 250 - second.duplicates
+    found = kept(settings, "jetstream")
+    assert len(found) == len(set(found)) == second.spooled
+
+
+def test_a_full_spool_makes_the_source_wait_and_loses_nothing(settings: Settings) -> None:
+    stop = threading.Event()
+    small = settings.model_copy(update={"spool_megabytes": 3})
+    source = Endless()
+    results = []
+    worker = threading.Thread(target=lambda: results.append(ingest(small, source, stop)), daemon=True)
+    worker.start()
+    waiting = threading.Event()
+    seen = -1
+    while source.counters.received != seen or seen < 2_000:
+        seen = source.counters.received
+        assert not waiting.wait(0.5)
+        assert seen < 20_000, "the source was not kept waiting"
+    stop.set()
+    worker.join(timeout=30)
+    (result,) = results
+    assert result.spooled < 5_000
+    assert kept(settings, "endless") == [str(number) for number in range(result.spooled)]
+    assert result.spooled >= result.received
+
+
+def test_a_source_that_ends_with_an_error_keeps_what_came_before(settings: Settings) -> None:
+    with pytest.raises(SourceError, match="refuses"):
+        ingest(settings, Refused(), threading.Event())
+    assert kept(settings, "endless") == ["1"]
+
+
+def test_two_ingests_of_one_source_exclude_each_other(settings: Settings) -> None:
+    with only_one(settings, "ingest endless"), pytest.raises(SetupError, match="ingest endless"):
+        ingest(settings, Endless(), threading.Event(), limit=1)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Four tweets, not in the order of their time; one has no readable date."""
+    path = tmp_path / "labelled.csv"
+    dates = [
+        "Mon Apr 06 22:20:00 PDT 2009",
+        "Mon Apr 06 22:19:58 PDT 2009",
+        "Mon Apr 06 22:19:59 PDT 2009",
+        "?",
+    ]
+    path.write_text(
+        "".join(f'"0","{n}","{date}","NO_QUERY","user","text {n}"\n' for n, date in enumerate(dates))
+    )
+    return path
+
+
+def test_a_file_at_its_original_speed_comes_in_the_order_of_time(labelled: Path) -> None:
+    posts = listen(FileReplay(labelled, "ISO-8859-1", speed=100), lambda posts: len(posts) == 4)
+    assert [post.id for post in posts] == ["3", "1", "2", "0"]
+    assert posts[1].created_at == created_at("Mon Apr 06 22:19:58 PDT 2009")
+
+
+def test_a_loop_begins_again_at_the_end(labelled: Path) -> None:
+    posts = listen(
+        FileReplay(labelled, "ISO-8859-1", loop=True, shuffle=False), lambda posts: len(posts) >= 10
+    )
+    assert [post.id for post in posts[:9]] == ["0", "1", "2", "3", "0", "1", "2", "3", "0"]
+    shuffled = listen(FileReplay(labelled, "ISO-8859-1", loop=True), lambda posts: len(posts) >= 8)
+    assert sorted(post.id for post in shuffled[:4]) == sorted(post.id for post in shuffled[4:8])
+
+
+def test_a_file_once_ends_by_itself(settings: Settings, labelled: Path) -> None:
+    result = ingest(
+        settings, FileReplay(labelled, "ISO-8859-1", rate=1000), threading.Event(), distinct=False
+    )
+    assert (result.received, result.spooled) == (4, 4)

@@ -1,0 +1,203 @@
+"""The filtered stream against a local peer that speaks X's protocol, with the faults of the real one."""
+
+import json
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from sentiment_assets.failures import SourceError
+from sentiment_assets.ingest.sources import x_source
+from sentiment_assets.settings import Settings
+from sentiment_assets.sources.live import Interrupted, Post
+from sentiment_assets.sources.x_api import XStream, read_rules
+from sentiment_assets.sources.x_api.client import LIMIT, NETWORK, SERVER, pause_seconds
+from sentiment_assets_tests.peers.listening import Waits, ids, listen
+from sentiment_assets_tests.peers.x_api import HEARTBEAT, TOKEN, Refusal, XPeer, drop, lose, raw, send, stay
+
+WRONG = "wrong-secret"
+RULES = ("dagster lang:en",)
+
+
+def stream(
+    peer: XPeer, rules: Sequence[str] = RULES, waits: Waits | None = None, secret: str = TOKEN
+) -> XStream:
+    return XStream(peer.url, SecretStr(secret), list(rules), sleep=waits or Waits(), settle_seconds=0)
+
+
+def numbers(first: int, last: int) -> set[str]:
+    return {str(number) for number in range(first, last + 1)}
+
+
+def test_posts_come_in_the_schema_of_the_topic_with_the_name_of_the_author() -> None:
+    with XPeer([HEARTBEAT, send(1), HEARTBEAT, stay]) as peer:
+        (post,) = listen(stream(peer), bool)
+    assert post._replace(created_at=None) == Post(
+        "1", "made-up post 1 \u2028 with a line separator", None, "somebody", "7", "en", "x"
+    )
+    assert set(json.loads(post.value())) == {
+        "id",
+        "text",
+        "created_at",
+        "author",
+        "author_id",
+        "lang",
+        "source",
+    }
+
+
+def test_the_rules_at_x_become_those_that_are_wanted() -> None:
+    with XPeer([send(1), stay]) as peer:
+        peer.rules = {"1": "old", "2": "kept"}
+        listen(stream(peer, ["kept", "new lang:en"]), bool)
+        assert sorted(peer.rules.values()) == ["kept", "new lang:en"]
+        assert peer.rules["2"] == "kept", "a rule that is right already is not touched"
+
+
+def test_without_wanted_rules_those_at_x_stay() -> None:
+    with XPeer([send(1), stay]) as peer:
+        peer.rules = {"1": "there"}
+        listen(stream(peer, []), bool)
+        assert peer.rules == {"1": "there"}
+
+
+def test_no_rule_at_all_is_an_error_with_an_example() -> None:
+    with XPeer() as peer, pytest.raises(SourceError, match="no rule") as failure:
+        listen(stream(peer, []), bool)
+    assert "--rule" in failure.value.next_step
+
+
+def test_a_rule_that_x_refuses_is_named_with_the_reason() -> None:
+    with XPeer() as peer:
+        peer.refuse_rules = True
+        with pytest.raises(SourceError, match=r"'\(\(' \(no viable alternative\)"):
+            listen(stream(peer, ["(("]), bool)
+
+
+def test_bad_frames_are_counted_and_the_stream_goes_on() -> None:
+    bad = [b"not json\r\n", b"[1, 2]\r\n", b'{"data": {"id": 5}}\r\n', b"\xff\xfe\r\n", b'{"half": \r\n']
+    with XPeer([*(raw(frame) for frame in bad), send(2), stay]) as peer:
+        source = stream(peer)
+        assert ids(listen(source, lambda posts: len(posts) == 2)) == {"1", "2"}
+    assert source.counters.malformed == len(bad)
+    assert source.counters.reconnects == 0
+
+
+def test_a_post_in_two_chunks_is_one_post() -> None:
+    line = json.dumps({"data": {"id": "9", "text": "ça va ☕"}}, ensure_ascii=False).encode() + b"\r\n"
+    with XPeer([*(raw(line[place : place + 1]) for place in range(len(line))), stay]) as peer:
+        (post,) = listen(stream(peer), bool)
+    assert (post.id, post.text, post.author) == ("9", "ça va ☕", None)
+
+
+def test_what_was_missed_while_disconnected_comes_from_recent_search() -> None:
+    waits = Waits()
+    with XPeer([send(10), drop], [lose(250), send(5), stay]) as peer:
+        source = stream(peer, waits=waits)
+        posts = listen(source, lambda posts: ids(posts) == numbers(1, 265))
+        assert {search["query"] for search in peer.searches} == set(RULES)
+        assert len(peer.searches) >= 3, "250 posts are three pages of 100"
+    assert len(posts) >= 265
+    assert source.counters.reconnects == 1
+    assert waits.seconds == [0.0], "a connection that had worked is tried again at once"
+
+
+def test_what_was_missed_before_a_restart_comes_from_recent_search() -> None:
+    with XPeer([send(10), stay], [send(1), stay]) as peer:
+        first = stream(peer)
+        listen(first, lambda posts: len(posts) == 10)
+        peer.publish(20)
+        posts = listen(stream(peer), lambda posts: ids(posts) >= numbers(11, 31), first.position())
+    assert posts
+
+
+def test_a_plan_without_recent_search_is_said_once_and_the_stream_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refusal = Refusal(403, {"title": "Client Forbidden"})
+    with XPeer([send(3), drop], [send(3), drop], [send(3), stay], search=refusal) as peer:
+        assert len(listen(stream(peer), lambda posts: len(posts) == 9)) == 9
+    assert sum("recent search" in record.message for record in caplog.records) == 1
+
+
+def test_a_rate_limit_is_waited_out_until_its_reset() -> None:
+    waits = Waits()
+    limit = Refusal(429, {"title": "Too Many Requests"}, x_rate_limit_reset=str(int(time.time()) + 40))
+    with XPeer(limit, Refusal(429), Refusal(429), [send(1), stay]) as peer:
+        listen(stream(peer, waits=waits), bool)
+    assert 35 < waits.seconds[0] <= 40, "the header is believed"
+    assert waits.seconds[1:] == [120.0, 240.0], "without it the wait doubles from a minute"
+
+
+def test_server_errors_are_waited_out_exponentially() -> None:
+    waits = Waits()
+    with XPeer(Refusal(503), Refusal(502), Refusal(503), [send(1), stay]) as peer:
+        source = stream(peer, waits=waits)
+        listen(source, bool)
+    assert waits.seconds == [5.0, 10.0, 20.0]
+    assert source.counters.reconnects == 3
+
+
+def test_a_connection_that_x_ends_with_a_reason_is_made_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    goodbye = json.dumps({"errors": [{"title": "operational-disconnect", "detail": "server restarts"}]})
+    with XPeer([send(1), raw(goodbye.encode() + b"\r\n"), stay], [send(1), stay]) as peer:
+        assert ids(listen(stream(peer), lambda posts: len(posts) == 2)) == {"1", "2"}
+    assert "server restarts" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (NETWORK, [0.25, 0.5, 0.75, 1.0, 1.25]),
+        (SERVER, [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 320.0]),
+        (LIMIT, [60.0, 120.0, 240.0, 480.0]),
+    ],
+)
+def test_the_pauses_are_those_that_x_documents(kind: str, expected: list[float]) -> None:
+    fault = Interrupted(kind, "")
+    assert [pause_seconds(fault, row) for row in range(1, len(expected) + 1)] == expected
+    assert pause_seconds(Interrupted(NETWORK, ""), 1000) == 16.0
+
+
+def test_a_reset_that_lies_in_the_past_does_not_shorten_the_pause() -> None:
+    assert pause_seconds(Interrupted(LIMIT, "", reset_at=1000.0), 1, now=2000.0) == 60.0
+
+
+def test_a_refused_token_names_the_variable_and_never_the_token(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with XPeer() as peer, pytest.raises(SourceError, match="SENTIMENT_X_BEARER_TOKEN") as failure:
+        listen(stream(peer, secret=WRONG), bool)
+    assert WRONG not in str(failure.value)
+    assert WRONG not in caplog.text
+
+
+def test_the_token_shows_in_no_text_of_the_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SENTIMENT_X_BEARER_TOKEN", "very-secret")
+    settings = Settings(home=tmp_path)
+    assert (
+        "very-secret" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    )
+    assert x_source(settings).name == "x"
+
+
+def test_without_a_token_the_variable_is_named(settings: Settings) -> None:
+    with pytest.raises(SourceError, match="SENTIMENT_X_BEARER_TOKEN"):
+        x_source(settings)
+
+
+def test_the_token_never_travels_in_the_clear() -> None:
+    source = XStream("http://example.org", SecretStr(TOKEN), list(RULES))
+    with pytest.raises(SourceError, match="not an https"):
+        listen(source, bool)
+
+
+def test_a_rule_file_has_one_rule_a_line_and_hashtags_are_no_comments(tmp_path: Path) -> None:
+    file = tmp_path / "rules.txt"
+    file.write_text("#dagster lang:en\n\n  cat has:media \ndog\n", encoding="utf-8")
+    assert read_rules(["dog", "bird"], file) == ["dog", "bird", "#dagster lang:en", "cat has:media"]
+    with pytest.raises(SourceError, match=r"nowhere\.txt"):
+        read_rules([], tmp_path / "nowhere.txt")
