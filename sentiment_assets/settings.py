@@ -41,7 +41,10 @@ class Settings(BaseSettings):
         From :meth:`from_env`, when a variable has a value that cannot be used.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SENTIMENT_", frozen=True, extra="ignore")
+    # An empty variable counts as unset: compose files pass on what may not be there.
+    model_config = SettingsConfigDict(
+        env_prefix="SENTIMENT_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
 
     home: Path = Field(
         default_factory=_default_home, description="Folder of all state; deleting it is a full reset."

@@ -57,7 +57,12 @@ def ingest_jetstream(
 
 @app.command("file")
 def ingest_file(
-    file: Annotated[Path, typer.Argument(help="File in Sentiment140's format.")],
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            help="CSV or zip in Sentiment140's format, or 'sample'; default: the source of the training."
+        ),
+    ] = None,
     speed: Annotated[
         float | None, typer.Option(min=1e-6, help="Original pace by the tweets' dates, so many times faster.")
     ] = None,
@@ -71,14 +76,17 @@ def ingest_file(
 ) -> None:
     """Tweets of a file as if they were live; with neither --speed nor --rate as fast as Kafka takes them."""
     from sentiment_assets.ingest.file import FileReplay
+    from sentiment_assets.sources import resolve
     from sentiment_assets.sources.sentiment140 import inspect
 
     if speed is not None and rate is not None:
         raise typer.BadParameter("give --speed or --rate, not both")
     settings = Settings.from_env()
-    inspect(file, encoding=encoding, both_labels=False)
+    found = resolve(settings.prepare(), file, note)
+    note(f"Replaying {found.note}")
+    inspect(found.path, encoding=encoding, both_labels=False)
     source = FileReplay(
-        file,
+        found.path,
         encoding,
         speed=speed,
         rate=rate,

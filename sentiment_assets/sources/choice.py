@@ -55,8 +55,8 @@ def resolve(
     settings
         Their ``data`` counts where the caller names none.
     data
-        A path; ``"sample"`` for the generated sample; ``None`` for ``settings.data``, else the published zip,
-        else, where it cannot be reached, the generated sample.
+        A path; ``"sample"`` for the generated sample; ``None`` for ``settings.data`` (of the same meaning), else the
+        published zip, else, where it cannot be reached, the generated sample.
     on_progress
         Called with lines of text while something is downloaded.
     generated_rows
@@ -69,9 +69,9 @@ def resolve(
     SetupError
         When the downloads folder cannot be written.
     """
-    if data == SAMPLE:
-        return _generated(settings, generated_rows, NOT_REAL)
     named = Path(data) if data else settings.data
+    if named == Path(SAMPLE):
+        return _generated(settings, generated_rows, NOT_REAL)
     if named is not None:
         return TrainingSource(named.expanduser().absolute(), "file", f"your file {named.name}")
     try:
