@@ -1,6 +1,7 @@
 """``candidates/<variant>_<algorithm>``: one model per cell of the table, from a factory."""
 
 import time
+from pathlib import Path
 
 from dagster import (
     AssetCheckResult,
@@ -28,8 +29,11 @@ from sentiment_assets.resources.vectors import VectorCache
 from sentiment_assets.schemas import TEST_TWEETS, TRAIN_TWEETS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark import delta
-from sentiment_assets.spark.evaluation import evaluate_halves
+from sentiment_assets.spark.evaluation import collect_scores, halves_of
+from sentiment_assets.spark.evidence import write_evidence
+from sentiment_assets.spark.explain import telling_terms
 from sentiment_assets.spark.features import VARIANTS
+from sentiment_assets.spark.neutral import trust_of
 from sentiment_assets.spark.scoring import score
 from sentiment_assets.spark.training import ALGORITHMS, CANDIDATES, Candidate, fit_candidate
 
@@ -81,8 +85,15 @@ def build_candidate_asset(candidate: Candidate) -> AssetsDefinition:
         begun = time.monotonic()
         model = fit_candidate(features.model, vectors, algorithm, parameters, seed=settings.seed)
         fit_seconds = time.monotonic() - begun
-        metrics = evaluate_halves(score(model, delta.read(session, test_path))).as_dict()
+        scores = collect_scores(score(model, delta.read(session, test_path)))
+        metrics = halves_of(scores).as_dict() | trust_of(scores)
         figures = {**metrics, "fit_seconds": fit_seconds, "features_seconds": features.seconds}
+        terms = telling_terms(model)
+
+        def write(folder: Path) -> None:
+            model.write().save(str(folder / "pipeline"))
+            write_evidence(folder, scores, terms)
+
         manifest = model_store.save(
             draft_of(
                 "candidate",
@@ -97,7 +108,7 @@ def build_candidate_asset(candidate: Candidate) -> AssetsDefinition:
                 seed=settings.seed,
                 run_id=context.run_id,
             ),
-            lambda folder: model.write().save(str(folder / "pipeline")),
+            write,
         )
         accuracy = metrics["accuracy"]
         return MaterializeResult(

@@ -5,6 +5,7 @@ Does not belong here: scoring (``scoring``), ranking candidates (``models``).
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -17,10 +18,12 @@ from sentiment_assets.failures import TrainingError
 from sentiment_assets.spark.scoring import THRESHOLD
 
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 SELECTION = "selection"
 REPORT = "report"
-_Z95 = 1.959963984540054
+Z95 = 1.959963984540054
+"""Standard normal quantile of a 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,54 @@ class ScoreCounts:
             np.add.reduceat(positive[order], starts) if len(distinct) else positive,
             np.add.reduceat(negative[order], starts) if len(distinct) else negative,
         )
+
+
+@dataclass(frozen=True)
+class ScoredRows:
+    """Test rows with the score that one model gave them, ordered by ``key``; entry i of each array is row i.
+
+    Attributes
+    ----------
+    key
+        Hash of the normalised text: two models that were scored on the same rows have the same keys.
+    report
+        Whether the row belongs to the half that is only reported; the others rank candidates.
+    positive
+        Whether the label is positive.
+    probability
+        P(positive).
+    """
+
+    key: npt.NDArray[np.int64]
+    report: BoolArray
+    positive: BoolArray
+    probability: FloatArray
+
+    @classmethod
+    def of(
+        cls,
+        key: npt.NDArray[np.int64],
+        report: BoolArray,
+        positive: BoolArray,
+        probability: FloatArray,
+    ) -> Self:
+        """Sort by key."""
+        order = np.argsort(key, kind="stable")
+        return cls(key[order], report[order], positive[order], probability[order])
+
+    def half(self, name: str) -> Self:
+        """The rows of one half: 'selection' or 'report'."""
+        kept = self.report if name == REPORT else ~self.report
+        return type(self)(self.key[kept], self.report[kept], self.positive[kept], self.probability[kept])
+
+    def correct(self) -> BoolArray:
+        """Whether the verdict at the threshold 0.5 is that of the label."""
+        return np.asarray((self.probability > THRESHOLD) == self.positive)
+
+    def counts(self) -> ScoreCounts:
+        """The same scores by probability."""
+        positive = self.positive.astype(np.float64)
+        return ScoreCounts.of(self.probability, positive, 1 - positive)
 
 
 @dataclass(frozen=True)
@@ -102,23 +153,6 @@ class HalvesMetrics:
         return flat
 
 
-@dataclass(frozen=True)
-class McNemar:
-    """Whether two models err on the same rows.
-
-    Attributes
-    ----------
-    only_first, only_second
-        Rows that only the first, only the second model got right.
-    p_value
-        Of the two being equally accurate: chi-square with continuity correction (Edwards 1948).
-    """
-
-    only_first: int
-    only_second: int
-    p_value: float
-
-
 def evaluate(scored: DataFrame) -> Metrics:
     """Figures of ``scored`` in one Spark pass.
 
@@ -148,9 +182,12 @@ def evaluate_halves(scored: DataFrame) -> HalvesMetrics:
     TrainingError
         A half without rows, or a probability that is not a number.
     """
-    counts = _counts(scored)
+    return _halves(_counts(scored))
+
+
+def _halves(counts: Mapping[str, ScoreCounts]) -> HalvesMetrics:
     for half in (SELECTION, REPORT):
-        if half not in counts:
+        if half not in counts or not len(counts[half].probability):
             raise TrainingError(
                 f"The test rows have no half '{half}'.",
                 "Materialize test_tweets again; too few rows may be the cause.",
@@ -164,39 +201,45 @@ def evaluate_halves(scored: DataFrame) -> HalvesMetrics:
     return HalvesMetrics(metrics_of(both), metrics_of(halves[0]), metrics_of(halves[1]))
 
 
-def compare(scored: DataFrame, first: str, second: str) -> McNemar:
-    """McNemar's test of two probability columns of the same rows.
+def collect_scores(scored: DataFrame) -> ScoredRows:
+    """Bring the scores of the test rows to the driver, in one Spark pass.
 
     Parameters
     ----------
     scored
-        Columns ``label``, ``first`` and ``second``.
+        Columns of ``test_tweets`` and ``probability DOUBLE``.
+
+    Raises
+    ------
+    TrainingError
+        No rows, or a probability that is not a number.
     """
-    is_first = (F.col(first) > THRESHOLD) == (F.col("label") == 1.0)
-    is_second = (F.col(second) > THRESHOLD) == (F.col("label") == 1.0)
-    row = scored.agg(
-        F.count_if(is_first & ~is_second).alias("only_first"),
-        F.count_if(~is_first & is_second).alias("only_second"),
-    ).first()
-    assert row is not None  # noqa: S101  an aggregation without groups has one row
-    return mcnemar(int(row["only_first"]), int(row["only_second"]))
+    table = scored.select(F.xxhash64("text_key").alias("key"), "half", "probability", "label").toArrow()
+    return ScoredRows.of(
+        table["key"].to_numpy(),
+        np.asarray(table["half"].to_pylist(), dtype=object) == REPORT,
+        table["label"].to_numpy() == 1.0,
+        _checked(table["probability"].to_numpy()),
+    )
 
 
-def mcnemar(only_first: int, only_second: int) -> McNemar:
-    """McNemar's test from the rows that exactly one of two models got right."""
-    discordant = only_first + only_second
-    if not discordant:
-        return McNemar(0, 0, 1.0)
-    statistic = max(abs(only_first - only_second) - 1, 0) ** 2 / discordant
-    return McNemar(only_first, only_second, math.erfc(math.sqrt(statistic / 2)))
+def halves_of(rows: ScoredRows) -> HalvesMetrics:
+    """Figures over all rows and over each half.
+
+    Raises
+    ------
+    TrainingError
+        When a half has no rows.
+    """
+    return _halves({name: rows.half(name).counts() for name in (SELECTION, REPORT)})
 
 
 def wilson(correct: int, n: int) -> tuple[float, float]:
     """Wilson's 95 % interval of a share (Wilson 1927)."""
     share = correct / n
-    centre = share + _Z95**2 / (2 * n)
-    spread = _Z95 * math.sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
-    scale = 1 + _Z95**2 / n
+    centre = share + Z95**2 / (2 * n)
+    spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
+    scale = 1 + Z95**2 / n
     # Rounding can carry a bound past the end where every row is right or wrong.
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
@@ -211,7 +254,7 @@ def auc_with_interval(counts: ScoreCounts) -> tuple[float, float, float]:
     below_positives = 1 - (np.cumsum(counts.positive) - counts.positive / 2) / positives
     auc = float((counts.positive * above_negatives).sum() / positives)
     variance = _variance(above_negatives, counts.positive) + _variance(below_positives, counts.negative)
-    spread = _Z95 * math.sqrt(variance)
+    spread = Z95 * math.sqrt(variance)
     return auc, max(0.0, auc - spread), min(1.0, auc + spread)
 
 
@@ -270,14 +313,7 @@ def _counts(scored: DataFrame) -> dict[str, ScoreCounts]:
     and evaluates the model several times for each row: 22 s instead of 6 s for 11,492 rows (measured).
     """
     table = scored.select("half", "probability", "label").toArrow()
-    if not table.num_rows:
-        raise TrainingError("There are no labelled rows to evaluate.", "Name a file with labelled rows.")
-    probability = table["probability"].to_numpy().astype(np.float64)
-    if np.isnan(probability).any():
-        raise TrainingError(
-            "The model gives a probability that is not a number.",
-            "Train it again with a larger penalty; the optimiser has diverged.",
-        )
+    probability = _checked(table["probability"].to_numpy())
     half = np.asarray(table["half"].to_pylist(), dtype=object)
     positive = (table["label"].to_numpy() == 1.0).astype(np.float64)
     return {
@@ -286,3 +322,16 @@ def _counts(scored: DataFrame) -> dict[str, ScoreCounts]:
         )
         for name in sorted(set(half))
     }
+
+
+def _checked(probability: FloatArray) -> FloatArray:
+    """The probabilities, none of them NaN and at least one."""
+    if not len(probability):
+        raise TrainingError("There are no labelled rows to evaluate.", "Name a file with labelled rows.")
+    found = probability.astype(np.float64)
+    if np.isnan(found).any():
+        raise TrainingError(
+            "The model gives a probability that is not a number.",
+            "Train it again with a larger penalty; the optimiser has diverged.",
+        )
+    return found

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from sentiment_assets.failures import TrainingError
-from sentiment_assets.spark.evaluation import compare, evaluate, evaluate_halves
+from sentiment_assets.spark.evaluation import collect_scores, evaluate, evaluate_halves, halves_of
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,7 +48,11 @@ def test_no_rows_are_an_error(spark: "SparkSession") -> None:
         evaluate(spark.createDataFrame([], SCHEMA))
 
 
-def test_two_models_are_compared_on_the_rows_only_one_gets_right(spark: "SparkSession") -> None:
-    rows = [(1.0, 0.9, 0.1), (1.0, 0.9, 0.8), (0.0, 0.9, 0.1), (0.0, 0.2, 0.7)]
-    result = compare(spark.createDataFrame(rows, "label DOUBLE, a DOUBLE, b DOUBLE"), "a", "b")
-    assert (result.only_first, result.only_second) == (2, 1)
+def test_collected_scores_give_the_same_figures_and_are_ordered_by_their_text(spark: "SparkSession") -> None:
+    rows = [(f"{number:016x}", *row) for number, row in enumerate(ROWS)]
+    scored = spark.createDataFrame(rows, f"text_key STRING, {SCHEMA}")
+    found = collect_scores(scored)
+    assert halves_of(found) == evaluate_halves(scored)
+    again = collect_scores(scored.orderBy("text_key", ascending=False))
+    assert again.key.tolist() == found.key.tolist() == sorted(found.key.tolist())
+    assert again.probability.tolist() == found.probability.tolist()

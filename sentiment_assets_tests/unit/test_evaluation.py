@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sentiment_assets.failures import TrainingError
-from sentiment_assets.spark.evaluation import ScoreCounts, auc_with_interval, mcnemar, metrics_of, wilson
+from sentiment_assets.spark.evaluation import ScoreCounts, auc_with_interval, metrics_of, wilson
 
 
 def counts_of(scores: list[float], labels: list[int]) -> ScoreCounts:
@@ -90,13 +90,3 @@ def test_wilson_interval_of_81_in_263() -> None:
 def test_wilson_interval_stays_inside_zero_and_one() -> None:
     assert wilson(0, 10)[0] >= 0
     assert wilson(10, 10)[1] <= 1
-
-
-def test_mcnemar_of_equal_models_is_no_evidence() -> None:
-    assert mcnemar(0, 0).p_value == 1.0
-    assert mcnemar(7, 7).p_value == 1.0
-
-
-def test_mcnemar_of_a_textbook_table() -> None:
-    # 121 against 59: chi-square with continuity correction (62 - 1)^2 / 180 = 20.67.
-    assert mcnemar(121, 59).p_value == pytest.approx(math.erfc(math.sqrt(20.672 / 2)), rel=1e-3)
