@@ -54,12 +54,30 @@ class HashingParams(Params):
     )
 
 
+class HashingDefaultParams(HashingParams):
+    """Settings of the published hashing variant that leaves MLlib's defaults as they are."""
+
+    buckets: int = Field(default=2**18, ge=2, le=2**24, description="Hash buckets, one feature each.")
+    min_documents: int = Field(
+        default=0, ge=0, description="A bucket in fewer training rows gets the weight 0."
+    )
+
+
 class CountParams(Params):
     """Settings of the variants with one vocabulary of words."""
 
     vocabulary_size: int = Field(default=2**16, ge=1, le=2**24, description="Most frequent words kept.")
     min_documents: int = Field(
         default=5, ge=0, description="A word in fewer training rows gets the weight 0."
+    )
+
+
+class CountDefaultParams(CountParams):
+    """Settings of the published vocabulary of words that leaves MLlib's defaults as they are."""
+
+    vocabulary_size: int = Field(default=2**18, ge=1, le=2**24, description="Most frequent words kept.")
+    min_documents: int = Field(
+        default=0, ge=0, description="A word in fewer training rows gets the weight 0."
     )
 
 
@@ -392,6 +410,24 @@ VARIANTS: dict[str, Variant] = {
             code_version="1",
             profile="quick",
             defaults=CountParams(),
+            learn=_count,
+        ),
+        Variant(
+            name="hashing_default",
+            title="Hashed words (2^18), TF-IDF",
+            description="Published: words split at spaces, hashed into 2^18 buckets (MLlib's default), IDF.",
+            code_version="1",
+            profile="full",
+            defaults=HashingDefaultParams(),
+            learn=_hashing,
+        ),
+        Variant(
+            name="count_default",
+            title="Counted words (2^18), TF-IDF",
+            description="Published: words split at spaces, the 2^18 most frequent (MLlib's default), IDF.",
+            code_version="1",
+            profile="full",
+            defaults=CountDefaultParams(),
             learn=_count,
         ),
         Variant(

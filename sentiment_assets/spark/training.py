@@ -5,7 +5,8 @@ Does not belong here: features (``features``), figures (``evaluation``), which c
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,15 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sentiment_assets.failures import TrainingError
-from sentiment_assets.spark.features import FEATURES, LABEL, FittedFeatures, Profile, check_training_rows
+from sentiment_assets.spark.features import (
+    FEATURES,
+    LABEL,
+    FittedFeatures,
+    Profile,
+    Variant,
+    check_training_rows,
+    fit_features,
+)
 from sentiment_assets.spark.params import Params
 
 RAW_PREDICTION = "ml_raw"
@@ -236,6 +245,58 @@ def fit_candidate(
     return PipelineModel(stages=[*features.stages, *fitted])
 
 
+@dataclass(frozen=True)
+class Fitted:
+    """A configuration fitted from raw rows.
+
+    Attributes
+    ----------
+    model
+        From ``text`` to ``ml_probability``.
+    rows
+        Training rows.
+    features_seconds, fit_seconds
+        Wall time of the features and of the algorithm, computing the vectors included.
+    """
+
+    model: PipelineModel
+    rows: int
+    features_seconds: float
+    fit_seconds: float
+
+
+def fit_configurations(
+    variant: Variant,
+    variant_params: Params | None,
+    algorithms: Sequence[tuple[Algorithm, Params]],
+    train: DataFrame,
+    *,
+    seed: int,
+) -> Iterator[Fitted]:
+    """Fit the features once and each algorithm on their vectors, one after another.
+
+    Parameters
+    ----------
+    variant, variant_params
+        Features and their parameters; None for the defaults.
+    algorithms
+        Algorithms with their parameters.
+    train
+        Columns ``text STRING, label DOUBLE``; cache it.
+
+    Raises
+    ------
+    TrainingError
+        As :func:`fit_candidate`.
+    """
+    features = fit_features(variant, train, variant_params)
+    with cached_vectors(features, train) as vectors:
+        for algorithm, params in algorithms:
+            begun = time.monotonic()
+            model = fit_candidate(features.model, vectors, algorithm, params, seed=seed)
+            yield Fitted(model, features.rows, features.seconds, time.monotonic() - begun)
+
+
 def _check_finite(algorithm: Algorithm, fitted: list[Transformer]) -> None:
     """Refuse a linear model whose intercept is not a number: its optimiser has diverged."""
     for stage in fitted:
@@ -379,6 +440,12 @@ CANDIDATES: dict[str, Candidate] = {
         Candidate("count", "logistic_regression", "quick", _PUBLISHED),
         Candidate("count", "naive_bayes", "quick"),
         Candidate("count", "linear_svm", "full", _PUBLISHED),
+        Candidate("hashing_default", "logistic_regression", "full", _PUBLISHED),
+        Candidate("hashing_default", "naive_bayes", "full"),
+        Candidate("hashing_default", "linear_svm", "full", _PUBLISHED),
+        Candidate("count_default", "logistic_regression", "full", _PUBLISHED),
+        Candidate("count_default", "naive_bayes", "full"),
+        Candidate("count_default", "linear_svm", "full", _PUBLISHED),
         Candidate("ngrams", "logistic_regression", "full", _PUBLISHED),
         Candidate("ngrams", "naive_bayes", "full"),
         Candidate("ngrams", "linear_svm", "full", _PUBLISHED),

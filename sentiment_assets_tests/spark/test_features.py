@@ -16,7 +16,7 @@ from sentiment_assets.spark.vocabulary import count_vectorizer, learn_vocabulary
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-SMALL = {"hashing": {"buckets": 256}, "ngrams_chi2": {"selected": 50}}
+SMALL = {"hashing": {"buckets": 256}, "hashing_default": {"buckets": 256}, "ngrams_chi2": {"selected": 50}}
 
 
 @pytest.mark.parametrize("name", list(VARIANTS))

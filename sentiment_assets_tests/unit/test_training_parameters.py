@@ -7,6 +7,7 @@ import pytest
 from pyspark import StorageLevel
 
 from sentiment_assets.failures import TrainingError
+from sentiment_assets.reports.published import TABLE_1, PublishedRow
 from sentiment_assets.spark.features import VARIANTS
 from sentiment_assets.spark.training import ALGORITHMS, CANDIDATES, storage_level
 from sentiment_assets.spark.vocabulary import Vocabulary
@@ -52,6 +53,26 @@ def test_the_quick_profile_is_part_of_the_full_table_and_uses_quick_variants_onl
     quick = [c for c in CANDIDATES.values() if c.profile == "quick"]
     assert 3 <= len(quick) < len(CANDIDATES)
     assert {VARIANTS[c.variant].profile for c in quick} == {"quick"}
+
+
+def test_the_published_sizes_are_those_of_the_published_table() -> None:
+    sizes = {name: variant.defaults.model_dump() for name, variant in VARIANTS.items()}
+    assert sizes["hashing_default"] == {"buckets": 2**18, "min_documents": 0}
+    assert sizes["hashing"] == {"buckets": 2**16, "min_documents": 5}
+    assert sizes["count_default"] == {"vocabulary_size": 2**18, "min_documents": 0}
+    assert sizes["count"] == {"vocabulary_size": 2**16, "min_documents": 5}
+    assert sizes["ngrams"] == {"vocabulary_size": 2**14, "min_documents": 5}
+    assert sizes["ngrams_chi2"] == {"vocabulary_size": 2**14, "min_documents": 5, "selected": 2**14}
+
+
+@pytest.mark.parametrize("row", TABLE_1, ids=lambda row: row.title)
+def test_every_published_cell_is_a_candidate_with_mllibs_defaults(row: PublishedRow) -> None:
+    for algorithm in row.accuracy:
+        params = CANDIDATES[f"{row.variant}_{algorithm}"].params().model_dump()
+        if algorithm != "naive_bayes":
+            assert (params["penalty"], params["max_iterations"], params["standardize"]) == (0.0, 100, True)
+        else:
+            assert params == {"smoothing": 1.0}
 
 
 def test_inverse_document_frequency_is_mllibs() -> None:
