@@ -127,6 +127,35 @@ def read_labelled(spark: "SparkSession", path: Path, encoding: str = _rows.ENCOD
     return LabelledRead(tweets, neutral, sum(counts.values()))
 
 
+def read_as_published(spark: "SparkSession", path: Path) -> "tuple[DataFrame, DataFrame]":
+    """Train and test rows as the published code makes them: ``randomSplit([0.8, 0.2], seed=2000)``, duplicates kept.
+
+    Spark draws within each partition, over the rows sorted by all their columns. So it gives the published code's rows
+    only when the file is read as that code reads it: the same six columns, the same parser, the same number of cores.
+
+    Parameters
+    ----------
+    spark
+        Session to read with.
+    path
+        CSV in Sentiment140's format, or a zip with one, that was inspected.
+
+    Returns
+    -------
+    tuple
+        Two frames with the columns ``text STRING, label DOUBLE``.
+    """
+    frame = spark.read.csv(
+        _without_globs(_unpacked(spark, path)),
+        schema="target INT, id STRING, date STRING, flag STRING, user STRING, text STRING",
+        encoding="ISO-8859-1",
+        escape='"',
+    ).dropna()
+    label = F.when(F.col("target") == _rows.POSITIVE, 1.0).otherwise(0.0).alias("label")
+    train, test = frame.randomSplit([0.8, 0.2], seed=2000)
+    return train.select("text", label), test.select("text", label)
+
+
 def version_of(found: SourceFile, *, rows: int | None, seed: int, code_version: str) -> str:
     """Version of the data that a file, a sample of it and the code that reads it make: 16 hex digits.
 
