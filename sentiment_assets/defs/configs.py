@@ -1,17 +1,19 @@
 """Dagster run configuration made from the parameters that the domain code declares."""
 
 from collections.abc import Mapping
-from copy import copy
 from typing import Any
 
 from dagster import Config
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, Field, create_model
 
 
 def config_for(
     parameters: type[BaseModel], name: str, overrides: Mapping[str, object] | None = None
 ) -> type[Config]:
-    """A ``dg.Config`` with the fields, defaults and descriptions of a parameter model.
+    """A ``dg.Config`` with the fields, defaults and descriptions of a parameter model, but not its bounds.
+
+    The domain checks the values and says in one sentence what is wrong; Dagster's own check would come before it, with
+    pydantic's words.
 
     Parameters
     ----------
@@ -24,10 +26,8 @@ def config_for(
     """
     fields: dict[str, Any] = {}
     for field_name, info in parameters.model_fields.items():
-        field = copy(info)
-        if overrides and field_name in overrides:
-            field.default = overrides[field_name]
-        fields[field_name] = (info.annotation, field)
+        default = (overrides or {}).get(field_name, info.default)
+        fields[field_name] = (info.annotation, Field(default=default, description=info.description))
     made: type[Config] = create_model(name, __base__=Config, __doc__=parameters.__doc__, **fields)
     return made
 

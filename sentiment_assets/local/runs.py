@@ -4,6 +4,7 @@ Runs are followed in the event log of the instance, the same place the UI reads,
 alike whether it was started by ``train``, by ``up`` or by a person.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +31,8 @@ class RunFollower:
     run_id
         The run.
     on_event
-        Called for each asset whose step starts or succeeds, each step that fails, each check that does not pass.
+        Called for each asset whose step starts or succeeds, for what it logs meanwhile, for each step that fails and
+        each check that does not pass.
     """
 
     def __init__(self, instance: DagsterInstance, run_id: str, on_event: Callable[[StepEvent], None]) -> None:
@@ -50,9 +52,12 @@ class RunFollower:
         connection = self._instance.get_records_for_run(self._run_id, cursor=self._cursor)
         self._cursor = connection.cursor
         for record in connection.records:
-            event = record.event_log_entry.dagster_event
+            entry = record.event_log_entry
+            event = entry.dagster_event
             if event is not None:
-                self._report(event.event_type, event, record.event_log_entry.timestamp)
+                self._report(event.event_type, event, entry.timestamp)
+            elif logging.INFO <= int(entry.level) < logging.ERROR and entry.step_key in self._materializing:
+                self._on_event(StepEvent("note", entry.step_key or "", entry.user_message))
         return run.status
 
     def _report(self, kind: DagsterEventType, event: object, timestamp: float) -> None:
@@ -95,4 +100,6 @@ def _cause(event: object) -> str:
             return message.split(": ", 1)[1]
     if "DagsterExecutionInterruptedError" in messages[-1]:
         return "it was interrupted."
-    return messages[-1]
+    # Of a setting that Dagster refuses: pydantic's sentence on one line, without its address.
+    lines = [line.strip() for line in messages[-1].splitlines()]
+    return " ".join(line for line in lines if line and not line.startswith("For further information"))
