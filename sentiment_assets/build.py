@@ -11,12 +11,15 @@ from sentiment_assets.defs.checks import table_checks
 from sentiment_assets.defs.chosen_model import chosen_model, promotion_is_sound
 from sentiment_assets.defs.cleaned import cleaned_tweets, split_tweets
 from sentiment_assets.defs.features import feature_assets
-from sentiment_assets.defs.jobs import ingest, retrain, retrain_full, score_stream
+from sentiment_assets.defs.jobs import ingest, retrain, retrain_full, score_stream, tune
+from sentiment_assets.defs.learning import learning_curve
 from sentiment_assets.defs.maintenance import maintenance, nightly_maintenance
 from sentiment_assets.defs.predictions import stream, supervisor_sensor
 from sentiment_assets.defs.raw import raw_tweets
+from sentiment_assets.defs.report import training_report
 from sentiment_assets.defs.sinks import sink_assets, sink_jobs, sink_sensors
 from sentiment_assets.defs.topic import topic_lag_sensor, tweets_topic
+from sentiment_assets.defs.tuning import tuning
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.delta_io import DeltaTableIOManager
 from sentiment_assets.resources.kafka import KafkaResource
@@ -66,12 +69,15 @@ def build_definitions(
             *feature_assets(),
             *candidate_assets(),
             chosen_model,
+            learning_curve,
+            tuning,
+            training_report,
             tweets_topic,
             stream,
             *sink_assets(settings),
         ],
         asset_checks=[*table_checks(), promotion_is_sound],
-        jobs=[ingest, retrain, retrain_full, score_stream, maintenance, *jobs_of_sinks],
+        jobs=[ingest, retrain, retrain_full, tune, score_stream, maintenance, *jobs_of_sinks],
         sensors=[supervisor_sensor(settings), topic_lag_sensor(), *sink_sensors(settings, jobs_of_sinks)],
         schedules=[nightly_maintenance],
         resources=build_resources(settings) | dict(resource_overrides or {}),

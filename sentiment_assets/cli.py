@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import traceback
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -46,6 +47,15 @@ Encoding = Annotated[str, typer.Option(help="Encoding of the file: ISO-8859-1 or
 Profile = Annotated[
     Literal["quick", "full"], typer.Option(help="quick: the candidates that matter; full: the whole table.")
 ]
+
+
+class SplitName(StrEnum):
+    """Protocols by name (an option that may be given several times cannot be a Literal)."""
+
+    published = "published"
+    author = "author"
+    text = "text"
+
 
 _LEVELS = "Use one of DEBUG, INFO, WARNING, ERROR."
 _MOST_ROWS = 2**31 - 1
@@ -186,10 +196,25 @@ def train(
         typer.Option(help="Only these assets, by comma, e.g. 'candidates/ngrams_logistic_regression'."),
     ] = None,
     encoding: Encoding = "ISO-8859-1",
+    tune: Annotated[
+        bool,
+        typer.Option("--tune", help="Search for better settings first, on a slice of the training tweets."),
+    ] = False,
+    tune_candidate: Annotated[
+        str, typer.Option(help="With --tune: the candidate whose settings are searched.")
+    ] = "nb_ngrams_logistic_regression",
+    trials: Annotated[
+        int,
+        typer.Option(min=1, max=1000, help="With --tune: trials in all; a rerun on the same data goes on."),
+    ] = 20,
+    tune_minutes: Annotated[
+        float,
+        typer.Option(min=0.1, help="With --tune: no trial begins after so many minutes."),
+    ] = 60.0,
     as_json: Json = False,
 ) -> None:
     """Materialize the training assets as a Dagster run; no UI is needed."""
-    from sentiment_assets.local.training import train
+    from sentiment_assets.local.training import Tuning, train
 
     result = train(
         Settings.from_env(),
@@ -198,9 +223,78 @@ def train(
         profile=profile,
         select=select,
         encoding=encoding,
+        tune=Tuning(tune_candidate, trials, tune_minutes) if tune else None,
         console=console,
     )
     emit(result, as_json, lambda r: pairs({k: v for k, v in r.items() if not isinstance(v, list | dict)}))
+
+
+@app.command()
+def report(
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the figures to this Markdown file too, e.g. docs/results.md.")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Which model was chosen and why: the page of the last training, made anew; starts no JVM."""
+    from sentiment_assets.local.report import make_report
+    from sentiment_assets.reports.pages import origin
+
+    command = "sentiment-assets report" + (f" --markdown {markdown}" if markdown else "")
+    result = make_report(Settings.from_env(), made=origin(command), markdown_file=markdown)
+    if open_page:
+        typer.launch(result["page"])
+    emit(result, as_json, pairs)
+
+
+@app.command()
+def protocol(
+    split: Annotated[
+        list[SplitName] | None,
+        typer.Option(
+            help="published: randomSplit, seed 2000, duplicates kept; author: no author on both sides; text: as the "
+            "assets split. May be given several times; default: published and author."
+        ),
+    ] = None,
+    candidates: Annotated[
+        str | None,
+        typer.Option(
+            help="By comma, or 'table': every published cell and ours. Default: the best published and ours."
+        ),
+    ] = None,
+    data: Data = None,
+    manual: Annotated[
+        Path | None, typer.Option(help="A file labelled by hand to measure every fitted candidate on too.")
+    ] = None,
+    encoding: Encoding = "ISO-8859-1",
+    as_json: Json = False,
+) -> None:
+    """Measure candidates by other protocols: the published split, a split by author, tweets labelled by hand."""
+    from sentiment_assets.local.protocol import measure_protocols
+
+    result = measure_protocols(
+        Settings.from_env(),
+        data=data,
+        splits=[name.value for name in split or [SplitName.published, SplitName.author]],
+        candidates=candidates,
+        manual=manual,
+        encoding=encoding,
+        console=console,
+    )
+
+    def words(found: dict[str, Any]) -> None:
+        pairs({"source": found["source"]})
+        for f in found["figures"]:
+            interval = f"95 % interval {f['ci95_low']:.4f} to {f['ci95_high']:.4f}, n = {f['n']:,}"
+            seconds = f["features_seconds"] + f["fit_seconds"]
+            open_console().print(
+                Text(
+                    f"{f['split']:20} {f['candidate']:32} {f['accuracy']:.4f} ({interval}), {seconds:.1f} s to fit"
+                )
+            )
+
+    emit(result, as_json, words)
 
 
 @app.command()

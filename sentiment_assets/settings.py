@@ -198,6 +198,16 @@ class Settings(BaseSettings):
         """Verified downloads, kept."""
         return self.root / "downloads"
 
+    @property
+    def reports(self) -> Path:
+        """Pages about trainings, and the studies on demand that they show."""
+        return self.root / "reports"
+
+    @property
+    def trials(self) -> Path:
+        """Every trial of every search for settings (SQLite)."""
+        return self.root / "tuning" / "trials.db"
+
     def table(self, name: str) -> Path:
         """Folder of the Delta table ``name``."""
         return self.lake / name

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from sentiment_assets import keys
 from sentiment_assets.defs.presentation import table_metadata
+from sentiment_assets.failures import TrainingError
 from sentiment_assets.resources.delta_io import PROVENANCE
 from sentiment_assets.resources.provenance import read_provenance
 from sentiment_assets.schemas import CLEANED_TWEETS, RAW_TWEETS, TEST_TWEETS, TRAIN_TWEETS
@@ -45,13 +46,22 @@ def cleaned_tweets(
     """Deduplicated tweets: conflicting ids, exact and normalised duplicates are gone, each counted."""
     provenance = read_provenance(settings.table(RAW_TWEETS.name)).derive(CLEANING_VERSION)
     cleaned = deduplicate(raw_tweets)
+    counts = cleaned.counts()
+    if not counts["rows_out"]:
+        dropped = ", ".join(
+            f"{n:,} {name.replace('_', ' ')}" for name, n in counts.items() if n and name != "rows_in"
+        )
+        raise TrainingError(
+            f"None of the {counts['rows_in']:,} tweets is left after cleaning ({dropped}).",
+            "Look at the column text of the file: there is nothing in it to learn from.",
+        )
     yield Output(
         cleaned.tweets,
         data_version=DataVersion(provenance.data_version),
         metadata={
             PROVENANCE: MetadataValue.json(provenance.as_dict()),
             "source_note": MetadataValue.text(provenance.source_note),
-            **{name: MetadataValue.int(count) for name, count in cleaned.counts().items()},
+            **{name: MetadataValue.int(count) for name, count in counts.items()},
         },
     )
     cleaned.release()

@@ -9,11 +9,13 @@ _INGEST = AssetSelection.assets(keys.RAW_TWEETS, keys.CLEANED_TWEETS, keys.TRAIN
 
 
 def _training(profile: str | None) -> AssetSelection:
-    """Everything from the raw tweets to the chosen model, for one profile or for all candidates."""
+    """Everything from the raw tweets to the chosen model and its report, for one profile or for all candidates."""
     chosen = [c for c in CANDIDATES.values() if profile is None or c.profile == profile]
     candidates = AssetSelection.assets(*([keys.CANDIDATES, c.name] for c in chosen))
     features = AssetSelection.assets(*({(keys.FEATURES, c.variant): None for c in chosen}))
-    return _INGEST | features | candidates | AssetSelection.assets(keys.CHOSEN_MODEL)
+    studies = [keys.LEARNING_CURVE] if profile is None else []
+    result = AssetSelection.assets(keys.CHOSEN_MODEL, *studies, keys.TRAINING_REPORT)
+    return _INGEST | features | candidates | result
 
 
 ingest = define_asset_job(
@@ -32,6 +34,12 @@ retrain_full = define_asset_job(
     keys.JOB_RETRAIN_FULL,
     _training(None),
     description="From raw tweets to the chosen model with every candidate of the table.",
+    tags={keys.TAG_ROLE: keys.JOB_RETRAIN},
+)
+tune = define_asset_job(
+    keys.JOB_TUNE,
+    _INGEST | AssetSelection.assets(keys.TUNING),
+    description="Search for better settings of one candidate, on a slice of the training tweets.",
     tags={keys.TAG_ROLE: keys.JOB_RETRAIN},
 )
 score_stream = define_asset_job(

@@ -1,5 +1,6 @@
 """Training as Dagster runs it, with real Spark and Delta: a good run, and what a bad one must not touch."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,10 +10,13 @@ from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResu
 
 from sentiment_assets import keys
 from sentiment_assets.build import build_definitions
+from sentiment_assets.local.runs import RunFollower
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import generated
 from sentiment_assets.spark import delta
+from sentiment_assets.spark.evaluation import halves_of
+from sentiment_assets.spark.evidence import read_scores, read_terms
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -23,6 +27,8 @@ WANTED = [
     (keys.FEATURES, "hashing"),
     (keys.CANDIDATES, "hashing_naive_bayes"),
     (keys.CHOSEN_MODEL,),
+    (keys.LEARNING_CURVE,),
+    (keys.TRAINING_REPORT,),
 ]
 
 
@@ -45,12 +51,19 @@ def sample(home: Settings) -> Path:
 def run(
     definitions: Definitions, instance: DagsterInstance, data: Path, wanted: list[tuple[str, ...]]
 ) -> ExecuteInProcessResult:
-    return definitions.resolve_job_def(keys.JOB_RETRAIN).execute_in_process(
+    return definitions.resolve_job_def(keys.JOB_RETRAIN_FULL).execute_in_process(
         instance=instance,
         raise_on_error=False,
         asset_selection=[AssetKey(list(path)) for path in wanted],
         run_config={"ops": {keys.RAW_TWEETS: {"config": {"data": str(data)}}}},
     )
+
+
+def causes(instance: DagsterInstance, result: ExecuteInProcessResult) -> str:
+    """What a person is told about the failures of a run."""
+    follower = RunFollower(instance, result.run_id, lambda _: None)
+    follower.poll()
+    return "; ".join(follower.failures)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +84,140 @@ def test_a_run_from_raw_tweets_to_a_chosen_model_succeeds(
     assert manifest.rows_train == delta.row_count(home.table(keys.TRAIN_TWEETS))
     assert manifest.run_id == trained.run_id
     assert 0.6 < manifest.metrics["accuracy"] < 0.9
+
+
+def test_the_report_of_the_run_names_the_sample_the_model_and_its_learning_curve(
+    trained: ExecuteInProcessResult, home: Settings
+) -> None:
+    found = trained.asset_materializations_for_node(keys.TRAINING_REPORT)[0].metadata
+    page = Path(str(found["page"].value))
+    assert page.parent == home.reports
+    html = page.read_text(encoding="utf-8")
+    assert "Naive Bayes on hashed words" in html
+    assert "your file" in html
+    assert "Naive Bayes on hashed words" in str(found["verdict"].value)
+    assert "accuracy changed by" in html
+    assert "features/hashing" in html
+    curve = trained.asset_materializations_for_node(keys.LEARNING_CURVE)[0].metadata["points"].value
+    rows = [record.data["rows"] for record in curve.records]  # type: ignore[union-attr]
+    assert rows == sorted(rows)
+    assert rows[-1] == delta.row_count(home.table(keys.TRAIN_TWEETS))
+
+
+def test_what_a_candidate_showed_is_kept_beside_it(trained: ExecuteInProcessResult, home: Settings) -> None:
+    store = ModelStore(home.models)
+    manifest = store.manifest(store.chosen() or "")
+    scores = read_scores(store.folder(manifest.version, deep=True))
+    assert scores is not None
+    assert halves_of(scores).as_dict().items() <= manifest.metrics.items()
+    assert 0 <= manifest.metrics["neutral_band"] < 0.5
+    assert read_terms(store.folder(manifest.version)) is not None
+
+
+def test_a_search_goes_on_where_it_stopped_and_its_winner_can_be_trained(
+    trained: ExecuteInProcessResult, home: Settings, instance: DagsterInstance
+) -> None:
+    job = build_definitions(home).resolve_job_def(keys.JOB_TUNE)
+
+    def search(trials: int) -> ExecuteInProcessResult:
+        return job.execute_in_process(
+            instance=instance,
+            asset_selection=[AssetKey(keys.TUNING)],
+            run_config={
+                "ops": {keys.TUNING: {"config": {"candidate": "hashing_naive_bayes", "trials": trials}}}
+            },
+        )
+
+    first = table_of(search(2))
+    last = search(4)
+    again = table_of(last)
+    assert len(again) == 4
+    assert {number: again[number] for number in first} == first
+    found = last.asset_materializations_for_node(keys.TUNING)[0].metadata
+    config = found["run_config"].value
+    assert isinstance(config, dict)
+    tuned = (
+        build_definitions(home)
+        .resolve_job_def(keys.JOB_RETRAIN)
+        .execute_in_process(
+            instance=instance,
+            asset_selection=[
+                AssetKey([keys.FEATURES, "hashing"]),
+                AssetKey([keys.CANDIDATES, "hashing_naive_bayes"]),
+            ],
+            run_config=config,
+        )
+    )
+    assert tuned.success
+    manifest = ModelStore(home.models).latest("candidate", "hashing_naive_bayes")
+    assert manifest is not None
+    settings = config["ops"]["candidates__hashing_naive_bayes"]["config"]
+    assert manifest.params["smoothing"] == settings.get("smoothing", 1.0)
+
+
+def table_of(result: ExecuteInProcessResult) -> dict[object, object]:
+    """Trial number -> row of the table of trials."""
+    table = result.asset_materializations_for_node(keys.TUNING)[0].metadata["trials"].value
+    return {record.data["trial"]: record.data for record in table.records}  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("setting", "cause"),
+    [
+        ({"features__hashing": {"config": {"buckets": 2**25}}}, "buckets = 33554432"),
+        ({"candidates__hashing_naive_bayes": {"config": {"smoothing": math.nan}}}, "smoothing = nan"),
+    ],
+    ids=["over the cap", "not a number"],
+)
+def test_a_setting_that_cannot_be_used_is_one_sentence_and_changes_nothing(
+    trained: ExecuteInProcessResult,
+    home: Settings,
+    instance: DagsterInstance,
+    setting: dict[str, object],
+    cause: str,
+) -> None:
+    before = {m.version for m in ModelStore(home.models).versions()}
+    result = (
+        build_definitions(home)
+        .resolve_job_def(keys.JOB_RETRAIN)
+        .execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            asset_selection=[AssetKey(next(iter(setting)).split("__"))],
+            run_config={"ops": setting},
+        )
+    )
+    assert not result.success
+    told = causes(instance, result)
+    assert cause in told
+    assert "\n" not in told
+    assert {m.version for m in ModelStore(home.models).versions()} == before
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("a good day {n}", "training rows are left"),
+        ("@someone http://example.org/{n}", "None of the 50 tweets is left after cleaning (50 empty texts)"),
+    ],
+    ids=["50 rows", "nothing but links"],
+)
+def test_too_few_rows_to_learn_from_are_counted_and_the_model_stays(
+    text: str, cause: str, tmp_path: Path, spark: "SparkSession", instance: DagsterInstance
+) -> None:
+    home = Settings(home=tmp_path / "home").prepare()
+    file = tmp_path / "tweets.csv"
+    file.write_text(
+        "".join(
+            f'"{label}","{n}","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","someone","{text.format(n=n)}"\n'
+            for n in range(50)
+            for label in [4 if n % 2 else 0]
+        )
+    )
+    result = run(build_definitions(home), instance, file, WANTED[:-2])
+    assert not result.success
+    assert cause in causes(instance, result)
+    assert ModelStore(home.models).chosen() is None
 
 
 def test_every_row_is_accounted_for(trained: ExecuteInProcessResult, home: Settings) -> None:

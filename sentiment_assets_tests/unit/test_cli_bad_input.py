@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sentiment_assets.cli import app
-from sentiment_assets.failures import ModelError, SourceError
+from sentiment_assets.failures import ModelError, SentimentError, SourceError
 from sentiment_assets.local.scoring import intact_version
 from sentiment_assets.models.store import Draft, ModelStore, Source
 from sentiment_assets.runtime.instance import only_one
@@ -173,6 +173,75 @@ def test_a_training_names_our_reason_and_not_what_it_came_from(
     )
     assert "Errno" not in result.stderr
     assert ModelStore(settings.models).chosen() == version
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        ("".join(line + "\n" for line in rows().splitlines() if line.startswith('"4"')), "label negative"),
+        (rows(text=""), "empty text: 60"),
+    ],
+    ids=["one label", "only empty texts"],
+)
+def test_rows_that_teach_nothing_end_a_training_before_any_jvm_starts(
+    content: str, cause: str, command: Command, settings: Settings, tmp_path: Path
+) -> None:
+    version = store_model(settings)
+    (tmp_path / "tweets.csv").write_text(content)
+    result = command("train", "--json", "--data", str(tmp_path / "tweets.csv"))
+    assert (result.returncode, result.stdout) == (1, "")
+    *progress, line = result.stderr.splitlines()
+    assert cause in line
+    assert line.endswith("The chosen model was not touched. Mend the cause and run the command again.")
+    assert not any("Error" in step or "Dependencies" in step for step in progress)
+    assert ModelStore(settings.models).chosen() == version
+    assert not list(settings.logs.glob("spark*"))
+
+
+UNKNOWN_CANDIDATES = (
+    ["train", "--select", "candidates/nonsense"],
+    ["train", "--tune", "--tune-candidate", "nonsense"],
+    ["protocol", "--candidates", "nonsense"],
+)
+
+
+def refused(arguments: list[str], settings: Settings) -> SentimentError:
+    """The error of ours that a command ends with, without a process of its own."""
+    result = CliRunner().invoke(app, arguments, env={"SENTIMENT_HOME": str(settings.root)})
+    assert isinstance(result.exception, SentimentError)
+    assert not list(settings.logs.glob("spark*"))
+    return result.exception
+
+
+@pytest.mark.parametrize("arguments", UNKNOWN_CANDIDATES, ids=" ".join)
+def test_an_unknown_candidate_is_refused_with_those_that_exist(
+    arguments: list[str], settings: Settings
+) -> None:
+    error = refused(arguments, settings)
+    assert "nonsense" in error.what
+    assert "nb_ngrams_logistic_regression" in error.next_step
+
+
+def test_a_search_for_a_candidate_that_is_not_trained_is_refused(settings: Settings) -> None:
+    error = refused(["train", "--tune", "--tune-candidate", "ngrams_naive_bayes"], settings)
+    assert "--profile full" in error.next_step
+
+
+def test_a_report_before_any_training_says_what_to_run(settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "results.md"
+    assert "sentiment-assets train" in refused(["report", "--markdown", str(file)], settings).next_step
+    assert not file.exists()
+
+
+BAD_NUMBERS = (["--tune-minutes", "nan"], ["--tune-minutes", "0"], ["--trials", "0"], ["--trials", "1.5"])
+
+
+@pytest.mark.parametrize("arguments", BAD_NUMBERS, ids=" ".join)
+def test_a_budget_that_is_none_is_bad_usage(arguments: list[str], settings: Settings) -> None:
+    result = CliRunner().invoke(
+        app, ["train", "--tune", *arguments], env={"SENTIMENT_HOME": str(settings.root)}
+    )
+    assert result.exit_code == 2
 
 
 def test_unknown_assets_are_refused_with_those_that_exist(command: Command) -> None:

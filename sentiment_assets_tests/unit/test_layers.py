@@ -23,9 +23,10 @@ ALLOWED: dict[str, set[str]] = {
     "spark": {"runtime", "sources"},
     "models": set(),
     "sinks": set(),
+    "reports": {"runtime", "spark", "models"},
     "streaming": {"runtime", "kafka", "spark", "models"},
-    "resources": {"runtime", "sources", "kafka", "spark", "models", "streaming"},
-    "defs": {"runtime", "sources", "kafka", "spark", "models", "streaming", "resources", "sinks"},
+    "resources": {"runtime", "sources", "kafka", "spark", "models", "reports", "streaming"},
+    "defs": {"runtime", "sources", "kafka", "spark", "models", "reports", "streaming", "resources", "sinks"},
 }
 NO_DAGSTER = set(ALLOWED) - {"resources", "defs"}
 
