@@ -15,7 +15,7 @@ IMAGE ?= sentiment-assets:latest
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
 
-.PHONY: help setup run test test-fast test-deployment lint format snapshot doctor bench proof-sources proof-sinks audit wheel image smoke-compose clean
+.PHONY: help setup run chaos soak test test-fast test-deployment lint format snapshot doctor bench proof-sources proof-sinks audit wheel image smoke-compose clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +38,12 @@ proof-sources: setup ## 100,000 messages from each live source through disconnec
 
 proof-sinks: setup ## A million predictions into PostgreSQL and MongoDB's protocol, with kills of either side
 	@exec $(BIN)/python -m sentiment_assets_tests.proofs.sinks $(ARGS)
+
+chaos: $(VENV)/.dev ## Faults under load: make chaos ARGS="--rounds 1"
+	@exec $(BIN)/python -m sentiment_assets_tests.chaos $(ARGS)
+
+soak: $(VENV)/.dev ## An hour of operation: make soak ARGS="--minutes 60"
+	@exec $(BIN)/python -m sentiment_assets_tests.chaos.soak $(ARGS)
 
 test: setup lint ## Lint, types and all tests with coverage (needs Java; 15 to 20 minutes on 2 cores)
 	@exec $(BIN)/pytest --cov --cov-report=term:skip-covered $(ARGS)

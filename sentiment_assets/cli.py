@@ -18,7 +18,7 @@ import typer
 from rich.text import Text
 
 from sentiment_assets import __version__
-from sentiment_assets.commands import ingest, sink
+from sentiment_assets.commands import history, ingest, kafka, letters, sink, watching
 from sentiment_assets.commands.output import Json, console, emit, note, pairs
 from sentiment_assets.failures import SentimentError
 from sentiment_assets.settings import Settings
@@ -30,14 +30,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Live, trustworthy tweet sentiment: Spark MLlib training and a supervised Kafka stream, as Dagster assets.",
 )
-kafka_app = typer.Typer(no_args_is_help=True, help="The embedded Kafka broker.")
 models_app = typer.Typer(no_args_is_help=True, help="The model store.")
 bench_app = typer.Typer(no_args_is_help=True, help="The benchmarks of the README.")
-app.add_typer(kafka_app, name="kafka")
+app.add_typer(kafka.app, name="kafka")
 app.add_typer(models_app, name="models")
 app.add_typer(bench_app, name="bench")
 app.add_typer(ingest.app, name="ingest")
 app.add_typer(sink.app, name="sink")
+app.add_typer(letters.app, name="dead-letters")
+app.command()(history.rescore)
+app.command()(history.backfill)
+app.command()(watching.metrics)
 
 Data = Annotated[
     str | None,
@@ -334,32 +337,6 @@ def score(
     emit(result, as_json, words)
 
 
-@kafka_app.command("start")
-def kafka_start(as_json: Json = False) -> None:
-    """Start the embedded broker; it runs on until `kafka stop`."""
-    from sentiment_assets.kafka.broker import EmbeddedBroker
-
-    emit(vars(EmbeddedBroker(Settings.from_env()).start()), as_json, pairs)
-
-
-@kafka_app.command("stop")
-def kafka_stop(as_json: Json = False) -> None:
-    """Stop the embedded broker."""
-    from sentiment_assets.kafka.broker import EmbeddedBroker
-
-    broker = EmbeddedBroker(Settings.from_env())
-    broker.stop()
-    emit(vars(broker.status()), as_json, pairs)
-
-
-@kafka_app.command("status")
-def kafka_status(as_json: Json = False) -> None:
-    """Whether the embedded broker runs, and where."""
-    from sentiment_assets.kafka.broker import EmbeddedBroker
-
-    emit(vars(EmbeddedBroker(Settings.from_env()).status()), as_json, pairs)
-
-
 @app.command()
 def replay(
     file: Annotated[Path, typer.Argument(help="File in Sentiment140's format.")],
@@ -432,8 +409,8 @@ def status_words(found: dict[str, Any]) -> None:
         {
             "kafka": f"{found['broker']}, {found['bootstrap'] or 'no address'}, topic {found['topic']}",
             "lag": f"{lag} messages" + (f" ({behind})" if behind else ""),
-            "stream": f"{stream['state']}{run}{seen}",
-            "model": found["model"] or "none is chosen yet",
+            "stream": f"{stream['state']}{run}{seen}" + (f": {stream['detail']}" if stream["detail"] else ""),
+            "model": found["model"] or found["model_problem"] or "none is chosen yet",
             "predictions": f"{number(found['predictions'])}{share}",
             "dead letters": f"{number(found['dead_letters'])}, {number(found['pending'])} under way",
             "offsets": f"{sound}: {number(found['gaps'])} gaps, {number(found['duplicates'])} duplicates",

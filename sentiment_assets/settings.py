@@ -6,7 +6,7 @@ Does not belong here: options of one command (``cli``) or of one run (Dagster co
 
 import os
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import platformdirs
 import psutil
@@ -123,6 +123,29 @@ class Settings(BaseSettings):
     )
     supervisor_interval_seconds: int = Field(
         default=5, ge=1, description="Seconds between two supervisor ticks."
+    )
+
+    standby: Literal["handover", "always"] = Field(
+        default="handover",
+        description="When the next streaming run prepares itself beside the one that scores: shortly before a lease "
+        "ends, or always (a killed stream is replaced within seconds, for the memory of a second JVM).",
+    )
+
+    dead_letter_warn: float = Field(
+        default=0.01, ge=0, le=1, description="Share of dead letters in an hour above which the check warns."
+    )
+    dead_letter_fail: float = Field(
+        default=0.10,
+        ge=0,
+        le=1,
+        description="Share of dead letters in an hour above which it fails and alerts.",
+    )
+    alert_webhook: SecretStr | None = Field(
+        default=None,
+        description="Address that gets a JSON message when the circuit opens or too many messages are dead letters.",
+    )
+    metrics_port: int | None = Field(
+        default=None, ge=1, le=65535, description="Serve Prometheus metrics at this port of 127.0.0.1."
     )
 
     minimum_gain: float = Field(

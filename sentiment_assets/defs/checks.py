@@ -25,6 +25,7 @@ from sentiment_assets.schemas import (
 )
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark import delta
+from sentiment_assets.streaming.shares import Level, recent_messages
 from sentiment_assets.streaming.status import read_status
 
 MINIMUM_SHARE_OF_A_CLASS = 0.2
@@ -125,6 +126,26 @@ def offsets_have_no_gap_and_no_duplicate(settings: ResourceParam[Settings]) -> A
     )
 
 
+@asset_check(asset=AssetKey(keys.DEAD_LETTERS))
+def few_messages_are_dead_letters(settings: ResourceParam[Settings]) -> AssetCheckResult:
+    """The share of dead letters in the last hour of messages; limits: SENTIMENT_DEAD_LETTER_WARN and _FAIL."""
+    recent = recent_messages(settings)
+    level = recent.level(settings)
+    return AssetCheckResult(
+        passed=level is Level.GOOD,
+        severity=AssetCheckSeverity.ERROR if level is Level.FAIL else AssetCheckSeverity.WARN,
+        description=f"{recent.dead_share:.2%} of the last hour's messages are dead letters. "
+        "`sentiment-assets dead-letters list` shows them.",
+        metadata={
+            "share": recent.dead_share,
+            "dead_letters": recent.dead_letters,
+            "predictions": recent.predictions,
+            "warns_above": settings.dead_letter_warn,
+            "fails_above": settings.dead_letter_fail,
+        },
+    )
+
+
 def table_checks() -> list[AssetChecksDefinition]:
     """All checks of tables."""
     blocking = {RAW_TWEETS.name, CLEANED_TWEETS.name, TRAIN_TWEETS.name, TEST_TWEETS.name}
@@ -137,4 +158,5 @@ def table_checks() -> list[AssetChecksDefinition]:
         both_parts_have_the_same_balance,
         required_columns_are_filled,
         offsets_have_no_gap_and_no_duplicate,
+        few_messages_are_dead_letters,
     ]

@@ -37,6 +37,9 @@ from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark import delta
 from sentiment_assets.streaming import heartbeat as heartbeats
+from sentiment_assets.streaming.alerts import alert
+from sentiment_assets.streaming.handover import StoodDownError
+from sentiment_assets.streaming.latency import visible_latency
 from sentiment_assets.streaming.lease import run_lease
 from sentiment_assets.streaming.progress import Progress
 from sentiment_assets.streaming.supervisor import (
@@ -44,6 +47,7 @@ from sentiment_assets.streaming.supervisor import (
     Reap,
     RunRecord,
     RunStatus,
+    Situation,
     Skip,
     SupervisorPolicy,
     decide,
@@ -80,6 +84,7 @@ _DEPS = [AssetKey(keys.CHOSEN_MODEL), AssetKey(keys.TWEETS_TOPIC)]
             "for one lease; the sensor `stream_supervisor` launches the next one and restarts a dead one.",
             metadata=table_metadata(PREDICTIONS),
             code_version="1",
+            skippable=True,  # a successor that is not needed writes nothing
             group_name=keys.GROUP_STREAM,
             owners=[keys.OWNER_DATA],
         ),
@@ -90,6 +95,7 @@ _DEPS = [AssetKey(keys.CHOSEN_MODEL), AssetKey(keys.TWEETS_TOPIC)]
             description="Messages that could not be scored, whole, with the reason.",
             metadata=table_metadata(DEAD_LETTERS),
             code_version="1",
+            skippable=True,  # a successor that is not needed writes nothing
             group_name=keys.GROUP_STREAM,
             owners=[keys.OWNER_DATA],
         ),
@@ -104,19 +110,25 @@ def stream(
     """Score the topic for one lease; the tables are committed batch by batch meanwhile."""
     tag = context.run.tags.get(keys.TAG_LEASE)
     context.instance.add_run_tags(context.run_id, {keys.TAG_PROCESS: process_tag()})
-    reporter = _Reporter(context)
-    result = run_lease(
-        stream_spark.session(),
-        settings,
-        model_version=config.model_version,
-        lease_seconds=config.lease_seconds or settings.lease_seconds,
-        idle_seconds=config.idle_seconds or settings.idle_seconds,
-        until_drained=config.until_drained,
-        run_id=context.run_id,
-        lease=int(tag) if tag else None,
-        on_progress=reporter,
-        should_stop=lambda: None,
-    )
+    reporter = _Reporter(context, settings)
+    try:
+        result = run_lease(
+            stream_spark.session(),
+            settings,
+            model_version=config.model_version,
+            lease_seconds=config.lease_seconds or settings.lease_seconds,
+            idle_seconds=config.idle_seconds or settings.idle_seconds,
+            until_drained=config.until_drained,
+            run_id=context.run_id,
+            lease=int(tag) if tag else None,
+            on_progress=reporter,
+            should_stop=lambda: None,
+            successor=keys.TAG_SUCCEEDS in context.run.tags,
+        )
+    except StoodDownError as error:
+        context.instance.add_run_tags(context.run_id, {keys.TAG_STOOD_DOWN: "true"})
+        context.log.info(str(error))
+        return
     context.log.info(f"The lease ended: {result.reason}.")
     common = {
         "model_version": MetadataValue.text(result.model_version),
@@ -124,6 +136,7 @@ def stream(
     }
     for table, rows in ((PREDICTIONS, result.rows), (DEAD_LETTERS, result.dead)):
         path = settings.table(table.name)
+        files = delta.file_stats(path)
         yield MaterializeResult(
             asset_key=table.name,
             metadata={
@@ -133,6 +146,8 @@ def stream(
                 "batches": MetadataValue.int(result.batches),
                 "dagster/row_count": MetadataValue.int(delta.row_count(path)),
                 "table_version": MetadataValue.int(delta.table_version(path)),
+                "files": MetadataValue.int(files.files),
+                "megabytes": MetadataValue.float(round(files.bytes / 2**20, 1)),
                 "dagster/uri": MetadataValue.path(str(path)),
             },
         )
@@ -141,9 +156,12 @@ def stream(
 class _Reporter:
     """Notes the stream's figures in the event log, at most once a minute: its rows are never purged."""
 
-    def __init__(self, context: AssetExecutionContext) -> None:
+    def __init__(self, context: AssetExecutionContext, settings: Settings) -> None:
         self._context = context
+        self._table = settings.table(PREDICTIONS.name)
         self._last = 0.0
+        self._before = Progress(heartbeats.Phase.STARTING, "")
+        self._since = time.time()
 
     def __call__(self, progress: Progress) -> None:
         if time.monotonic() - self._last < _OBSERVE_SECONDS or progress.rows == 0:
@@ -155,14 +173,7 @@ class _Reporter:
                 self._context.run_id,
                 {keys.TAG_MODEL: progress.model_version, keys.TAG_PROGRESSED: "true"},
             )
-        figures = {
-            "lag": progress.lag,
-            "rows_per_second": progress.rows_per_second,
-            "visible_latency_seconds": progress.visible_latency_seconds,
-            "share_positive": progress.share_positive,
-            "rows": progress.rows,
-            "dead_letters": progress.dead,
-        }
+        figures = self._figures(progress)
         self._context.log_event(
             AssetObservation(
                 asset_key=AssetKey(keys.PREDICTIONS),
@@ -173,6 +184,24 @@ class _Reporter:
                 },
             )
         )
+
+    def _figures(self, progress: Progress) -> dict[str, float | int | None]:
+        """Of the time since the last observation; latency is that of each row, as the table's commits show it."""
+        now, before = time.time(), self._before
+        rows, dead = progress.rows - before.rows, progress.dead - before.dead
+        latency = visible_latency(self._table, since=self._since)
+        figures = {
+            "lag": progress.lag,
+            "rows": rows,
+            "rows_per_second": rows / max(1.0, now - self._since),
+            "visible_latency_p50_seconds": latency.p50,
+            "visible_latency_p95_seconds": latency.p95,
+            "share_positive": (progress.positives - before.positives) / rows if rows else None,
+            "share_dead_letters": dead / (rows + dead) if rows + dead else None,
+            "rows_of_this_lease": progress.rows,
+        }
+        self._before, self._since = progress, now
+        return figures
 
 
 def supervisor_sensor(settings: Settings) -> SensorDefinition:
@@ -200,6 +229,7 @@ def supervisor_sensor(settings: Settings) -> SensorDefinition:
             model_store.chosen(),
             kafka.lag(),
             SupervisorPolicy.from_settings(settings, context.last_sensor_start_time),
+            heartbeats.read_standby(settings),
         )
         match decision:
             case Launch():
@@ -209,12 +239,15 @@ def supervisor_sensor(settings: Settings) -> SensorDefinition:
                         keys.TAG_LEASE: str(decision.lease),
                         keys.TAG_ATTEMPT: str(decision.attempt),
                         keys.TAG_REASON: decision.reason,
-                    },
+                    }
+                    | ({} if decision.succeeds is None else {keys.TAG_SUCCEEDS: decision.succeeds}),
                 )
             case Reap():
                 _reap(context.instance, decision)
                 return SkipReason(f"{decision.reason} It is marked as ended; the next tick launches anew.")
             case Skip():
+                if decision.situation is Situation.CIRCUIT_OPEN:
+                    alert(settings, f"circuit open since {newest_run(context.instance)}", decision.reason)
                 return SkipReason(decision.reason)
 
     return stream_supervisor
@@ -236,9 +269,16 @@ def stream_runs(instance: DagsterInstance) -> list[RunRecord]:
             attempt=_number(record.dagster_run.tags.get(keys.TAG_ATTEMPT)),
             model_version=record.dagster_run.tags.get(keys.TAG_MODEL),
             progressed=keys.TAG_PROGRESSED in record.dagster_run.tags,
+            stood_down=keys.TAG_STOOD_DOWN in record.dagster_run.tags,
         )
         for record in records
     ]
+
+
+def newest_run(instance: DagsterInstance) -> str:
+    """Id of the latest run of the stream: the incident's name, so that each opening is told once."""
+    runs = stream_runs(instance)
+    return runs[0].run_id if runs else "none"
 
 
 def _number(text: str | None) -> int | None:

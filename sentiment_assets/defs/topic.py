@@ -16,8 +16,12 @@ from dagster import (
 
 from sentiment_assets import keys
 from sentiment_assets.resources.kafka import KafkaResource
+from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.alerts import alert, clear
+from sentiment_assets.streaming.shares import Level, recent_messages
 
 _OBSERVE_SECONDS = 60
+_DEAD_LETTERS = "too many dead letters"
 
 tweets_topic = AssetSpec(
     key=keys.TWEETS_TOPIC,
@@ -41,7 +45,9 @@ def topic_lag_sensor() -> SensorDefinition:
     def topic_lag(
         context: SensorEvaluationContext,  # noqa: ARG001
         kafka: ResourceParam[KafkaResource],
+        settings: ResourceParam[Settings],
     ) -> SensorResult | SkipReason:
+        _alert_of_dead_letters(settings)
         ends = kafka.ends()
         if ends is None:
             return SkipReason("Kafka does not answer.")
@@ -62,3 +68,19 @@ def topic_lag_sensor() -> SensorDefinition:
         )
 
     return topic_lag
+
+
+def _alert_of_dead_letters(settings: Settings) -> None:
+    """Tell a person when too many messages cannot be scored, once until it is over."""
+    if settings.alert_webhook is None:
+        return
+    recent = recent_messages(settings)
+    if recent.level(settings) is Level.FAIL:
+        alert(
+            settings,
+            _DEAD_LETTERS,
+            f"{recent.dead_share:.1%} of the last hour's messages cannot be scored "
+            f"({recent.dead_letters:,} dead letters). See `sentiment-assets dead-letters list`.",
+        )
+    else:
+        clear(settings, _DEAD_LETTERS)

@@ -47,6 +47,7 @@ class Message(NamedTuple):
 
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,11 @@ class _Delivery:
         while True:
             try:
                 self._producer.produce(
-                    self._topic, value=message.value, key=message.key, on_delivery=self._on_delivery
+                    self._topic,
+                    value=message.value,
+                    key=message.key,
+                    headers=list(message.headers),
+                    on_delivery=self._on_delivery,
                 )
             except BufferError:
                 # The queue is full: the broker is slower than the file, or away.

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 def instance_config(settings: Settings) -> dict[str, object]:
     """The content of ``dagster.yaml``.
 
-    One training run and one streaming run at a time: both write tables that take a single writer.
+    One training run at a time, since it writes tables that take a single writer; two streaming runs, of which one
+    writes and the other prepares itself to go on (the stream's lock sees to that).
     Run monitoring marks runs whose process is gone as failed; ticks of sensors are purged, since a
     supervisor that ticks every few seconds would grow the database for ever.
     """
@@ -35,7 +36,7 @@ def instance_config(settings: Settings) -> dict[str, object]:
                 "dequeue_interval_seconds": 1,
                 "tag_concurrency_limits": [
                     {"key": TAG_ROLE, "value": JOB_RETRAIN, "limit": 1},
-                    {"key": TAG_ROLE, "value": JOB_SCORE_STREAM, "limit": 1},
+                    {"key": TAG_ROLE, "value": JOB_SCORE_STREAM, "limit": 2},
                 ],
             },
         },

@@ -24,6 +24,7 @@ _OURS = (
     "downloads",
     "reports",
     "spool",
+    "staging",
 )
 
 

@@ -38,7 +38,14 @@ def intact_version(settings: Settings, version: str | None) -> str:
     return wanted
 
 
-def _running_broker(settings: Settings) -> str:
+def running_broker(settings: Settings) -> str:
+    """Address of the broker.
+
+    Raises
+    ------
+    BrokerError
+        When none runs.
+    """
     bootstrap = bootstrap_servers(settings)
     if bootstrap is None:
         raise BrokerError(
@@ -124,7 +131,7 @@ def replay_to_topic(
     settings.prepare()
     # What is in the topic cannot be taken back: a file that is cut off or wrongly encoded sends nothing at all.
     inspect(file, encoding=encoding, both_labels=False)
-    bootstrap = _running_broker(settings)
+    bootstrap = running_broker(settings)
     ensure_topic(bootstrap, settings.topic, settings.topic_partitions)
     stop = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())
@@ -157,7 +164,7 @@ def stream_once(
     """One lease of the stream in this process, with its figures on the console."""
     settings.prepare()
     intact_version(settings, version)
-    _running_broker(settings)
+    running_broker(settings)
     stopped: list[str] = []
 
     def on_signal(signum: int, _frame: object) -> None:

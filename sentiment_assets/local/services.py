@@ -101,12 +101,19 @@ class Services:
         self.restarts += len(dead)
         return dead
 
-    def stop(self, *, daemon_only: bool = False) -> None:
-        """End the processes, the daemon first so that it launches nothing new."""
-        for name in (DAEMON,) if daemon_only else (DAEMON, WEB_SERVER, CODE_SERVER):
+    def ask_to_end(self, *names: str) -> None:
+        """Send SIGTERM and do not wait."""
+        for name in names:
+            if name in self._processes:
+                self._processes[name].ask_to_end()
+
+    def stop(self) -> None:
+        """End all processes; they end beside each other."""
+        self.ask_to_end(*NAMES)
+        for name in (DAEMON, WEB_SERVER, CODE_SERVER):
             process = self._processes.pop(name, None)
             if process is not None:
-                process.stop(grace_seconds=10)
+                process.stop(grace_seconds=5)
 
     def _launch(self, name: str) -> None:
         self._processes[name] = ManagedProcess.start(

@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -17,27 +17,30 @@ from rich.console import Console
 
 from sentiment_assets.failures import BrokerError, SentimentError
 from sentiment_assets.kafka.broker import EmbeddedBroker
-from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.client import BROKER, ensure_topic
 from sentiment_assets.kafka.replay import ReplayResult, replay_file
 from sentiment_assets.keys import JOB_SCORE_STREAM, TAG_ROLE
 from sentiment_assets.local.figures import Figures, read_figures
 from sentiment_assets.local.first_training import train_through_dagster
 from sentiment_assets.local.instance import open_instance
 from sentiment_assets.local.live import LiveIngest, live_source
-from sentiment_assets.local.services import Services
+from sentiment_assets.local.services import DAEMON, NAMES, Services
 from sentiment_assets.local.training import describe_model, training_config
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
+from sentiment_assets.runtime.processes import reap_recorded
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import TrainingSource, resolve
 from sentiment_assets.sources.sentiment140 import ENCODING, inspect
 from sentiment_assets.streaming.heartbeat import read_heartbeat, request_stop
+from sentiment_assets.streaming.metrics import serve_metrics
 
 log = logging.getLogger(__name__)
-_STREAM_STOP_SECONDS = 30
+_STREAM_STOP_SECONDS = 15
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -57,22 +60,40 @@ class UpOptions:
 
 @dataclass
 class _Stop:
-    """Set by Ctrl-C, SIGTERM or the end of the job; until :attr:`orderly`, a signal interrupts what is done."""
+    """Set by Ctrl-C, SIGTERM or the end of the job; until :attr:`orderly`, a signal interrupts what is done.
+
+    Parameters
+    ----------
+    started
+        Names of the processes that are ours to end.
+    """
 
     event: threading.Event = field(default_factory=threading.Event)
     orderly: bool = False
+    hurried: bool = False
+    asked: bool = False
+    started: list[str] = field(default_factory=list)
 
-    def handler(self, signum: int, _frame: FrameType | None) -> None:
+    def handler(self, _signum: int, _frame: FrameType | None) -> None:
         self.event.set()
+        again, self.asked = self.asked, True
+        if again:
+            # A second Ctrl-C ends at once; a third must not interrupt that.
+            self.hurried = True
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_IGN)
+            raise KeyboardInterrupt
         if not self.orderly:
             # A download or the start of a process takes minutes at worst and can be dropped at any point.
-            self.orderly = True
             raise KeyboardInterrupt
-        # A second Ctrl-C ends at once instead of waiting for an orderly stop.
-        signal.signal(signum, signal.default_int_handler)
 
     def wait(self, seconds: float) -> bool:
         return self.event.wait(seconds)
+
+    def unless_hurried(self, orderly_end: Callable[[], object]) -> None:
+        """End something in order, unless a second Ctrl-C asks for the end at once."""
+        if not self.hurried:
+            orderly_end()
 
 
 def up(settings: Settings, options: UpOptions, console: Console) -> None:
@@ -84,7 +105,12 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         With the cause and the next step, when a part cannot start or the training fails.
     """
     stop = _Stop()
-    with _signals(stop), only_one(settings, "up"), contextlib.ExitStack() as cleanup:
+    with (
+        _signals(stop),
+        only_one(settings, "up"),
+        _all_ended(settings, stop),
+        contextlib.ExitStack() as cleanup,
+    ):
         settings.prepare()
         console.print(f"[bold]sentiment-assets[/] with its state in {settings.root}", highlight=False)
         source = resolve(settings, options.data, lambda text: console.print(f"  {text}", markup=False))
@@ -100,15 +126,19 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             jar_paths(configuration, settings, lambda text: console.print(f"  {text}", markup=False))
         console.print(f"java       {java.version} and the verified jars")
 
+        if settings.metrics_port is not None:
+            serve_metrics(settings, settings.metrics_port)
+            console.print(f"metrics    http://127.0.0.1:{settings.metrics_port}/metrics")
         services = Services(settings, options.port)
         services.claim_port()
-        bootstrap, broker = _start_broker(settings, console, cleanup)
+        bootstrap, broker = _start_broker(settings, console, cleanup, stop)
         instance = cleanup.enter_context(open_instance(settings))
         for run in fail_orphaned_runs(instance):
             console.print(
                 f"           run {run.run_id[:8]} ({run.job_name}) of an earlier crash marked failed"
             )
-        cleanup.callback(_stop_services, settings, services, console)
+        stop.started += NAMES
+        cleanup.callback(stop.unless_hurried, lambda: _stop_services(settings, services, console))
         services.start(lambda text: console.print(f"dagster    {text}"))
         console.print(f"[bold]ui         {services.url}[/]  (lineage: {services.url}/asset-groups)")
 
@@ -128,7 +158,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
 
 
 def _start_broker(
-    settings: Settings, console: Console, cleanup: contextlib.ExitStack
+    settings: Settings, console: Console, cleanup: contextlib.ExitStack, stop: _Stop
 ) -> tuple[str, EmbeddedBroker | None]:
     """Use the configured cluster or a running broker, else start the embedded one.
 
@@ -143,7 +173,8 @@ def _start_broker(
         return settings.kafka_bootstrap, None
     broker = EmbeddedBroker(settings)
     if not broker.status().running:
-        cleanup.callback(broker.stop)
+        stop.started.append(BROKER)
+        cleanup.callback(stop.unless_hurried, broker.stop)
     status = broker.start()
     if status.bootstrap is None:
         raise BrokerError(
@@ -279,17 +310,28 @@ class _Replay(threading.Thread):
 
 def _stop_services(settings: Settings, services: Services, console: Console) -> None:
     """End the daemon, let the stream finish its batch, then end the rest."""
-    console.print("stopping   …")
-    services.stop(daemon_only=True)
+    console.print("stopping   … (Ctrl-C again ends at once, without waiting for the batch)")
+    # The daemon first, so that its sensor launches nothing new; while it ends the stream finishes its batch.
+    services.ask_to_end(DAEMON)
     heartbeat = read_heartbeat(settings)
     if heartbeat is not None and heartbeat.running:
         request_stop(settings, "the main job ends")
         with open_instance(settings) as instance:
             deadline = time.monotonic() + _STREAM_STOP_SECONDS
             while time.monotonic() < deadline and _stream_runs(instance):
-                threading.Event().wait(0.3)
+                threading.Event().wait(0.2)
     services.stop()
     console.print("stopped")
+
+
+@contextlib.contextmanager
+def _all_ended(settings: Settings, stop: _Stop) -> Iterator[None]:
+    """After a second Ctrl-C kill what was started: an interrupted orderly stop leaves nothing running either."""
+    try:
+        yield
+    finally:
+        if stop.hurried:
+            reap_recorded(settings, stop.started, grace_seconds=0)
 
 
 def _stream_runs(instance: DagsterInstance) -> bool:
@@ -302,7 +344,7 @@ def _stream_runs(instance: DagsterInstance) -> bool:
 @contextlib.contextmanager
 def _signals(stop: _Stop) -> Iterator[None]:
     """Ctrl-C and SIGTERM ask for an orderly stop."""
-    before = {number: signal.signal(number, stop.handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop.handler) for number in _SIGNALS}
     try:
         yield
     finally:

@@ -91,6 +91,7 @@ class ManagedProcess:
         self._record = record
         self._process = process
         self._child: subprocess.Popen[bytes] | None = None
+        self._asked = False
 
     @classmethod
     def start(
@@ -189,6 +190,12 @@ class ManagedProcess:
         self._record.facts.update(facts)
         self._write_record()
 
+    def ask_to_end(self) -> None:
+        """Send SIGTERM and return at once; :meth:`stop` waits for the end. No-op when it has ended."""
+        if self.alive and not self._asked:
+            self._asked = True
+            _signal([self._process], signal.SIGTERM)
+
     def stop(self, grace_seconds: float = 10.0) -> None:
         """Ask the process to end; after the grace, end it and all its descendants. No-op when it has ended.
 
@@ -197,7 +204,7 @@ class ManagedProcess:
         deadline = time.monotonic() + grace_seconds
         family = self._family()
         if self.alive:
-            _signal([self._process], signal.SIGTERM)
+            self.ask_to_end()
             if not self._ended_within(grace_seconds):
                 logger.warning("%s (pid %s) did not end within %s s.", self.name, self.pid, grace_seconds)
         family = _unique([*family, *self._family()])

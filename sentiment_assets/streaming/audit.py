@@ -57,8 +57,8 @@ def audit(settings: Settings, *, first: Offsets, complete: Offsets, committed: O
     committed
         Next offset to score. Must have been read before this call, since the tables move on meanwhile.
     """
-    scored, positive = _read(settings.table(PREDICTIONS.name), with_sentiment=True)
-    dead, _ = _read(settings.table(DEAD_LETTERS.name), with_sentiment=False)
+    scored, positive, filled = _read(settings, PREDICTIONS.name, with_sentiment=True)
+    dead, _, put_aside = _read(settings, DEAD_LETTERS.name, with_sentiment=False)
     gaps = duplicates = pending = 0
     nothing = np.empty(0, dtype=np.int64)
     for partition in committed.keys() | scored.keys() | dead.keys():
@@ -69,7 +69,14 @@ def audit(settings: Settings, *, first: Offsets, complete: Offsets, committed: O
         settled = min(max(begin, complete.get(partition, begin)), max(begin, end))
         gaps += _missing(offsets, begin, settled)
         pending += _missing(offsets, settled, end)
-    return Audit(_rows(scored), _rows(dead), gaps, duplicates, pending, positive)
+    predictions, letters = _rows(scored) + filled, _rows(dead) + put_aside
+    return Audit(predictions, letters, gaps, duplicates, pending, positive)
+
+
+def highest_offsets(settings: Settings) -> dict[int, int]:
+    """Highest scored offset of each partition of the topic that has one."""
+    scored, _, _ = _read(settings, PREDICTIONS.name, with_sentiment=False)
+    return {partition: int(offsets.max()) for partition, offsets in scored.items() if len(offsets)}
 
 
 def _missing(offsets: Array, begin: int, end: int) -> int:
@@ -79,20 +86,24 @@ def _missing(offsets: Array, begin: int, end: int) -> int:
     return end - begin - int(np.searchsorted(offsets, end) - np.searchsorted(offsets, begin))
 
 
-def _read(table: Path, *, with_sentiment: bool) -> tuple[Mapping[int, Array], int]:
-    """Offsets by partition, and the number of positive rows."""
+def _read(settings: Settings, name: str, *, with_sentiment: bool) -> tuple[Mapping[int, Array], int, int]:
+    """Offsets of the topic by partition, positive rows, and rows of other topics (a backfill's)."""
+    table: Path = settings.table(name)
     if not table_exists(table):
-        return {}, 0
+        return {}, 0, 0
     files = DeltaTable(str(table)).get_add_actions(flatten=True)["path"].to_pylist()
     if not files:
-        return {}, 0
-    columns = ["partition", "offset", *(["sentiment"] if with_sentiment else [])]
+        return {}, 0, 0
+    columns = ["topic", "partition", "offset", *(["sentiment"] if with_sentiment else [])]
     # Delta's own pyarrow reader first turns the statistics of every file into a filter: twice the time.
-    rows = ds.dataset([str(table / file) for file in files], format="parquet").to_table(columns=columns)
+    compact = ds.ParquetFileFormat(dictionary_columns={"topic", "sentiment"})
+    rows = ds.dataset([str(table / file) for file in files], format=compact).to_table(columns=columns)
+    everything = rows.num_rows
+    positive = pc.sum(pc.equal(rows["sentiment"], "positive")).as_py() if with_sentiment else 0
+    rows = rows.filter(pc.equal(rows["topic"], settings.topic))
     partitions, offsets = rows["partition"].to_numpy(), rows["offset"].to_numpy()
     by_partition = {int(part): offsets[partitions == part] for part in np.unique(partitions)}
-    positive = pc.sum(pc.equal(rows["sentiment"], "positive")).as_py() if with_sentiment else 0
-    return by_partition, int(positive or 0)
+    return by_partition, int(positive or 0), everything - rows.num_rows
 
 
 def _rows(by_partition: Mapping[int, Array]) -> int:

@@ -11,7 +11,7 @@ import errno
 import fcntl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,10 @@ def lock_file(settings: Settings) -> Path:
 
 @contextlib.contextmanager
 def hold_stream_lock(
-    spark: "SparkSession", settings: Settings, patience: float = PATIENCE_SECONDS
+    spark: "SparkSession",
+    settings: Settings,
+    patience: float = PATIENCE_SECONDS,
+    turn: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """Be the only stream of this home while the block runs.
 
@@ -48,6 +51,8 @@ def hold_stream_lock(
     ----------
     patience
         Seconds to wait while the lock is held but no living process stands behind the last heartbeat.
+    turn
+        Wait as long as another stream holds the lock, and call this meanwhile; what it raises ends the wait.
 
     Raises
     ------
@@ -62,7 +67,12 @@ def hold_stream_lock(
     try:
         channel = jvm(spark).java.io.RandomAccessFile(str(file), "rw").getChannel()
         try:
-            _wait_for_lock(channel, settings, patience)
+            if turn is None:
+                _wait_for_lock(channel, settings, patience)
+            else:
+                while channel.tryLock() is None:
+                    turn()
+                    time.sleep(_POLL_SECONDS)
             yield
         finally:
             # Closing the channel drops the lock. A JVM that is gone has dropped it already.
@@ -79,10 +89,17 @@ def exclude_streams(settings: Settings) -> Iterator[None]:
     Raises
     ------
     StreamError
-        When a stream runs; names it.
+        When a stream runs (names it), or the lock file cannot be written.
     """
-    settings.run.mkdir(parents=True, exist_ok=True)
-    with lock_file(settings).open("ab") as file:
+    try:
+        settings.run.mkdir(parents=True, exist_ok=True)
+        file = lock_file(settings).open("ab")
+    except OSError as error:
+        raise StreamError(
+            f"The stream's lock {lock_file(settings)} cannot be written ({error.strerror}).",
+            "Make SENTIMENT_HOME writable for you, then run the command again; nothing was changed.",
+        ) from error
+    with file:
         try:
             fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

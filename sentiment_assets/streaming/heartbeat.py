@@ -27,6 +27,7 @@ class Phase(StrEnum):
 
     STARTING = "starting"
     WARMING_UP = "warming up"
+    STANDBY = "standing by"
     RUNNING = "running"
     DRAINING = "draining"
     CARING = "caring for the tables"
@@ -55,6 +56,13 @@ class Heartbeat:
         Totals of this lease: predictions, dead letters seen, positive predictions, micro-batches with data.
     rows_per_second, last_batch_seconds, visible_latency_seconds
         Of the last batch with data; latency is its median row's age when it became visible.
+    lease_left_seconds
+        Until the lease is over; ``None`` before it is ready.
+    idle_seconds
+        Since the last message came.
+    hands_over
+        Of a stopped one: its successor may go on at once; a stream that a person stopped or that failed does not
+        hand over.
     alive
         Whether the process exists, set by :func:`read_heartbeat`; ``None``: it cannot be told from here.
     """
@@ -78,6 +86,9 @@ class Heartbeat:
     rows_per_second: float | None = None
     last_batch_seconds: float | None = None
     visible_latency_seconds: float | None = None
+    lease_left_seconds: float | None = None
+    idle_seconds: float = 0.0
+    hands_over: bool = False
     jvm_pid: int | None = None
     host: str = ""
     monotonic: float = 0.0
@@ -94,8 +105,8 @@ class Heartbeat:
         return self.phase is not Phase.STOPPED and self.alive is not False
 
 
-def _path(settings: Settings) -> Path:
-    return settings.run / "stream-heartbeat.json"
+def _path(settings: Settings, *, standby: bool = False) -> Path:
+    return settings.run / ("stream-standby.json" if standby else "stream-heartbeat.json")
 
 
 def of_this_process(phase: Phase, **figures: Any) -> Heartbeat:
@@ -112,8 +123,13 @@ def of_this_process(phase: Phase, **figures: Any) -> Heartbeat:
     )
 
 
-def write_heartbeat(settings: Settings, heartbeat: Heartbeat) -> None:
+def write_heartbeat(settings: Settings, heartbeat: Heartbeat, *, standby: bool = False) -> None:
     """Replace the heartbeat file in one step; a reader sees the old one or the new one, never a part.
+
+    Parameters
+    ----------
+    standby
+        Of a stream that prepares itself while another one still writes: a file of its own.
 
     Raises
     ------
@@ -122,7 +138,7 @@ def write_heartbeat(settings: Settings, heartbeat: Heartbeat) -> None:
     """
     content = dataclasses.asdict(heartbeat)
     del content["alive"]
-    replace_file(_path(settings), json.dumps(content), durable=False)
+    replace_file(_path(settings, standby=standby), json.dumps(content), durable=False)
 
 
 def read_heartbeat(settings: Settings) -> Heartbeat | None:
@@ -132,8 +148,22 @@ def read_heartbeat(settings: Settings) -> Heartbeat | None:
     a machine share, so that a wall clock set forward or back makes no living stream look dead. A monotonic
     time in the future belongs to an earlier boot; then the wall clock counts.
     """
+    return _read(_path(settings))
+
+
+def read_standby(settings: Settings) -> Heartbeat | None:
+    """The last heartbeat of a stream that stands by, see :func:`read_heartbeat`; ``None`` when none does."""
+    return _read(_path(settings, standby=True))
+
+
+def forget_standby(settings: Settings) -> None:
+    """Remove the heartbeat of this process as one that stands by."""
+    _path(settings, standby=True).unlink(missing_ok=True)
+
+
+def _read(file: Path) -> Heartbeat | None:
     try:
-        content = json.loads(_path(settings).read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
         content["phase"] = Phase(content["phase"])
         known = {f.name for f in dataclasses.fields(Heartbeat)}
         heartbeat = Heartbeat(**{name: value for name, value in content.items() if name in known})

@@ -29,7 +29,9 @@ class VisibleLatency:
     max: float | None = None
 
 
-def visible_latency(table: Path, *, column: str = "kafka_timestamp", skip_seconds: float) -> VisibleLatency:
+def visible_latency(
+    table: Path, *, column: str = "kafka_timestamp", skip_seconds: float = 0.0, since: float = 0.0
+) -> VisibleLatency:
     """Measure every row of a table, as appended.
 
     Parameters
@@ -38,25 +40,33 @@ def visible_latency(table: Path, *, column: str = "kafka_timestamp", skip_second
         When the message was sent.
     skip_seconds
         Rows sent so soon after the first one are left out: the JVM was cold.
+    since
+        Only commits that became visible after this time, in seconds since the epoch.
     """
-    chunks = list(_appended(table, column))
+    chunks = list(_appended(table, column, since))
     if not chunks:
         return VisibleLatency(0)
     sent = np.concatenate([times for times, _ in chunks])
     visible = np.concatenate([np.full(len(times), committed) for times, committed in chunks])
-    latency = (visible - sent)[sent > sent.min() + skip_seconds]
+    latency = (visible - sent)[sent >= sent.min() + skip_seconds]
     if not len(latency):
         return VisibleLatency(0)
     p50, p95, p99 = (round(float(value), 3) for value in np.percentile(latency, [50, 95, 99]))
     return VisibleLatency(len(latency), p50, p95, p99, round(float(latency.max()), 3))
 
 
-def _appended(table: Path, column: str) -> Iterator[tuple[Array, float]]:
+def _appended(table: Path, column: str, since: float) -> Iterator[tuple[Array, float]]:
     """Times of sending of each appended file, and when its commit became visible; seconds since the epoch."""
     for log in sorted((table / "_delta_log").glob("*.json")):
         committed = log.stat().st_mtime
-        for line in log.read_text(encoding="utf-8").splitlines():
-            added = json.loads(line).get("add")
+        if committed <= since:
+            continue
+        actions = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        # A rescore or a backfill says nothing about how soon a message became visible.
+        if any("userMetadata" in (action.get("commitInfo") or {}) for action in actions):
+            continue
+        for action in actions:
+            added = action.get("add")
             if added and added["dataChange"]:
                 times = pq.read_table(table / unquote(added["path"]), columns=[column])[column]
                 yield times.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy() / 1e6, committed

@@ -1,18 +1,20 @@
 """One lease of the stream: the same code for a Dagster run and for the command line.
 
 The story is :meth:`_Lease.run`: verify the pair, load the model, warm up, consume until there is a reason to end,
-end at a batch boundary, complete the dead letters, care for the tables.
-Does not belong here: the plan (``query``), whether to start at all (``supervisor``).
+end at a batch boundary, complete the dead letters. The tables are cared for beside the query.
+Does not belong here: the plan (``query``), whether to start at all (``supervisor``), standing by (``handover``).
 """
 
 import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
+from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -22,11 +24,14 @@ from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import writer_lock
+from sentiment_assets.streaming import handover
 from sentiment_assets.streaming.care import care_for_tables
 from sentiment_assets.streaming.causes import death_of, explained
 from sentiment_assets.streaming.dead_letters import DeadLetters
 from sentiment_assets.streaming.exclusive import hold_stream_lock
+from sentiment_assets.streaming.handover import Successor
 from sentiment_assets.streaming.heartbeat import Phase
+from sentiment_assets.streaming.mended_checkpoint import mend_checkpoint
 from sentiment_assets.streaming.pairing import ensure_pair
 from sentiment_assets.streaming.positions import committed_offsets, first_offsets
 from sentiment_assets.streaming.progress import Batch, Progress
@@ -35,6 +40,7 @@ from sentiment_assets.streaming.query import predictions, read_topic, start
 from sentiment_assets.streaming.reports import Reports
 from sentiment_assets.streaming.reset import finish_reset
 from sentiment_assets.streaming.serving import load_model, version_to_serve
+from sentiment_assets.streaming.staging import commit_waiting, waiting_jobs
 from sentiment_assets.streaming.warm_up import warm_up
 
 log = logging.getLogger(__name__)
@@ -44,6 +50,7 @@ _BOUNDARY_POLL_SECONDS = 0.02
 _DEAD_LETTER_SECONDS = 5.0
 _BOUNDARY_SECONDS = 60.0
 _BOUNDARY_SECONDS_WHEN_ASKED = 12.0
+_CARE_SECONDS = 60.0
 _STALL_SECONDS = 600.0
 """A batch that takes longer makes no progress: Kafka's client gives up after minutes, a full batch takes 20 s."""
 
@@ -84,6 +91,7 @@ def run_lease(
     lease: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], str | None] = lambda: None,
+    successor: bool = False,
 ) -> LeaseResult:
     """Score the topic until the lease is over.
 
@@ -105,6 +113,8 @@ def run_lease(
         Called about once a second, in the calling thread.
     should_stop
         Asked about five times a second; a text is the reason to end.
+    successor
+        Prepare everything first, then wait for the end of the stream that runs now (see ``handover``).
 
     Returns
     -------
@@ -124,14 +134,25 @@ def run_lease(
     """
     store = ModelStore(settings.models)
     version = version_to_serve(store, model_version)
-    pulse = Pulse(spark, settings, run_id, lease, version, on_progress)
-    ends = Ends(lease_seconds, idle_seconds, until_drained, model_is_fixed=model_version is not None)
+    pulse = Pulse(spark, settings, run_id, lease, version, on_progress, standby=successor)
+    fixed = model_version is not None
+    ends = Ends(lease_seconds, idle_seconds, until_drained, fixed, may_be_succeeded=lease is not None)
+    model: PipelineModel | None = None
     with contextlib.ExitStack() as held:
-        held.enter_context(hold_stream_lock(spark, settings))
+        if successor:
+            held.enter_context(pulse.standing_by())
+            after = Successor(
+                spark, settings, store, pulse, version, model_is_fixed=fixed, should_stop=should_stop
+            )
+            after.prepare()
+            held.enter_context(after.turn())
+            version, model = after.version, after.model
+        else:
+            held.enter_context(hold_stream_lock(spark, settings))
         for table in (PREDICTIONS, DEAD_LETTERS):
             held.enter_context(writer_lock(settings.table(table.name)))
         held.enter_context(pulse.last_word())
-        return _Lease(spark, settings, store, pulse, ends, should_stop).run(version)
+        return _Lease(spark, settings, store, pulse, ends, should_stop).run(version, model)
 
 
 @dataclass(frozen=True)
@@ -142,11 +163,12 @@ class Ends:
     idle_seconds: float
     until_drained: bool
     model_is_fixed: bool
+    may_be_succeeded: bool = False
 
 
 @dataclass(frozen=True)
 class _Reason:
-    """Why a lease ends; one that a person asked for ends quickly, without care for the tables."""
+    """Why a lease ends; one that a person asked for ends quickly and is not followed by a successor."""
 
     text: str
     asked: bool = False
@@ -166,23 +188,26 @@ class _Lease:
         self._ends, self._should_stop = ends, should_stop
         self._bootstrap = ""
         self._dead = 0
+        self._due_since: float | None = None
+        self._care: Future[None] | None = None
+        self._cared = time.monotonic()
 
-    def run(self, version: str) -> LeaseResult:
+    def run(self, version: str, model: PipelineModel | None = None) -> LeaseResult:
         pulse = self._pulse
         pulse.beat()
         finish_reset(self._settings)
+        mend_checkpoint(self._settings)
         topic = self._reach_topic()
         pair = pulse.during(lambda: ensure_pair(self._spark, self._settings, topic))
-        model = pulse.during(lambda: load_model(self._store, version))
-        pulse.enter(Phase.WARMING_UP)
-        available = self._available()
-        pulse.during(lambda: warm_up(self._spark, self._settings, self._bootstrap, model, available))
+        if model is None:
+            model = self._prepared(version)
         letters = self._resume_dead_letters(pair.pair_id)
         with explained():
             messages = read_topic(self._spark, self._settings, self._bootstrap)
             query = start(predictions(messages, model, version), self._settings)
         try:
             pulse.progress = replace(pulse.progress, ready=True)
+            pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
             pulse.enter(Phase.DRAINING if self._ends.until_drained else Phase.RUNNING)
             reports = Reports(query, self._settings.topic)
             reason = self._follow(query, reports, letters, version)
@@ -192,11 +217,21 @@ class _Lease:
             with contextlib.suppress(Py4JError, PySparkException, ConnectionError):
                 query.stop()
         self._complete(letters)
-        pulse.enter(Phase.CARING, reason.text)
-        if not reason.asked:
+        pulse.progress = replace(pulse.progress, detail=reason.text)
+        if not (reason.asked or self._ends.may_be_succeeded):
+            pulse.enter(Phase.CARING, reason.text)
             pulse.during(lambda: care_for_tables(self._spark, self._settings))
+        pulse.hands_over = not reason.asked
         done = pulse.progress
         return LeaseResult(done.rows, self._dead, round(done.seconds, 3), done.batches, reason.text, version)
+
+    def _prepared(self, version: str) -> PipelineModel:
+        """Load the model and warm the JVM."""
+        model = self._pulse.during(lambda: load_model(self._store, version))
+        self._pulse.enter(Phase.WARMING_UP)
+        available = self._available()
+        self._pulse.during(lambda: warm_up(self._spark, self._settings, self._bootstrap, model, available))
+        return model
 
     def _reach_topic(self) -> str:
         """Find the cluster, create the topic if it is not there, and return Kafka's id of it."""
@@ -233,7 +268,7 @@ class _Lease:
             now = time.monotonic()
             # A batch under way is not idleness, however long it takes.
             if status["isDataAvailable"] or any(batch.messages for batch in batches):
-                last_data = now
+                last_data = self._pulse.last_message = now
             if batches or not status["isTriggerActive"]:
                 progressed = now
             _raise_if_stalled(now - progressed)
@@ -241,21 +276,22 @@ class _Lease:
                 with _broker_may_be_silent():
                     self._complete(letters)
                 caught_up = time.monotonic()
-            reason = self._reason_at_once(now - ready, now - last_data)
+            reason = self._reason_at_once(now - ready, now - last_data, version)
             if reason is None and self._pulse.beat_if_due():
                 letters.save()
+                self._care_if_due(now)
                 reason = self._reason_from_outside(version)
             if reason is not None:
                 return reason
             time.sleep(_TICK_SECONDS)
 
-    def _reason_at_once(self, age: float, idle: float) -> _Reason | None:
+    def _reason_at_once(self, age: float, idle: float, version: str) -> _Reason | None:
         """Reasons that cost nothing to look for."""
         asked = self._should_stop() or self._pulse.stop_requested()
         if asked:
             return _Reason(asked, asked=True)
         if age >= self._ends.lease_seconds:
-            return _Reason("lease time is over")
+            return self._unless_awaited("lease time is over", version, soon=False)
         if idle >= self._ends.idle_seconds:
             return _Reason(f"idle for {self._ends.idle_seconds:g} s")
         return None
@@ -264,11 +300,42 @@ class _Lease:
         """Reasons found by asking the model store and the broker."""
         newer = None if self._ends.model_is_fixed else self._newer_model(version)
         if newer is not None:
-            return _Reason(f"newer model {newer}")
+            return self._unless_awaited(f"newer model {newer}", newer, soon=True)
         if self._ends.until_drained:
             with _broker_may_be_silent():
                 return _Reason("drained") if self._is_drained() else None
         return None
+
+    def _unless_awaited(self, text: str, version: str, *, soon: bool) -> _Reason | None:
+        """A lease that is due goes on while its successor prepares itself, for a while.
+
+        Parameters
+        ----------
+        version
+            The model that the successor should have loaded.
+        soon
+            The supervisor learns of it only now: wait even though no successor is there yet.
+        """
+        now = time.monotonic()
+        if self._due_since is None:
+            self._due_since = now
+        awaited = self._ends.may_be_succeeded and now - self._due_since < handover.SECONDS
+        if not awaited or handover.successor_is_ready(self._settings, version):
+            return _Reason(text)
+        return None if soon or handover.successor_is_alive(self._settings) else _Reason(text)
+
+    def _care_if_due(self, now: float) -> None:
+        """Once a minute, and when rows are staged, look after the tables beside the query; a failure ends the lease."""
+        if self._care is not None and self._care.done():
+            self._care.result()
+            self._care = None
+        if self._care is None and (now - self._cared >= _CARE_SECONDS or waiting_jobs(self._settings)):
+            self._cared = now
+            self._care = self._pulse.beside(self._look_after_tables)
+
+    def _look_after_tables(self) -> None:
+        commit_waiting(self._spark, self._settings)
+        care_for_tables(self._spark, self._settings)
 
     def _newer_model(self, version: str) -> str | None:
         """Another version that is chosen now; a damaged pointer is no reason to stop scoring."""
@@ -289,6 +356,7 @@ class _Lease:
     ) -> None:
         """Stop right after a commit, so that no work is thrown away; after a deadline stop anyway."""
         deadline = time.monotonic() + (_BOUNDARY_SECONDS_WHEN_ASKED if asked else _BOUNDARY_SECONDS)
+        self._end_care()
         with explained():
             while time.monotonic() < deadline:
                 _raise_if_dead(query)
@@ -298,6 +366,12 @@ class _Lease:
                 time.sleep(_BOUNDARY_POLL_SECONDS)
             query.stop()
             self._collect(reports, letters)
+
+    def _end_care(self) -> None:
+        """Begin no new compaction; one under way is at most seconds from its end."""
+        if self._care is not None:
+            self._pulse.finish(self._care)
+            self._care = None
 
     def _collect(self, reports: Reports, letters: DeadLetters) -> list[Batch]:
         """Take newly committed batches into account."""

@@ -19,6 +19,7 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.causes import explained
 from sentiment_assets.streaming.heartbeat import (
     Phase,
+    forget_standby,
     forget_stop,
     of_this_process,
     stop_requested,
@@ -42,6 +43,8 @@ class Pulse:
         Of the Dagster run; ``None`` in the foreground.
     version
         Of the model.
+    standby
+        Begin as one that prepares itself beside the stream that writes; see :meth:`take_over`.
     on_progress
         Called at each beat, in the thread that beats.
     """
@@ -54,12 +57,18 @@ class Pulse:
         lease: int | None,
         version: str,
         on_progress: Callable[[Progress], None],
+        *,
+        standby: bool = False,
     ) -> None:
         self.progress = Progress(Phase.STARTING, version)
         self._settings, self._on_progress = settings, on_progress
         self._run_id, self._lease = run_id, lease
         self._started_at = time.time()
         self._beaten = 0.0
+        self._standby = standby
+        self.lease_ends: float | None = None
+        self.last_message = time.monotonic()
+        self.hands_over = False
         # One thread for all: each new one would leave a connection and a thread behind in the JVM.
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="lease")
         self._context = spark.sparkContext
@@ -81,6 +90,22 @@ class Pulse:
             forget_stop(self._settings)
             self._write()
             self._worker.shutdown()
+
+    @contextlib.contextmanager
+    def standing_by(self) -> Iterator[None]:
+        """Leave no heartbeat of a stream that stands by behind, however the block ends."""
+        try:
+            yield
+        finally:
+            if self._standby:
+                forget_standby(self._settings)
+            self._worker.shutdown()
+
+    def take_over(self) -> None:
+        """From now on this is the stream that writes; call it with the stream's lock held."""
+        self._standby = False
+        self.beat()
+        forget_standby(self._settings)
 
     def stop_requested(self) -> str | None:
         """The reason of a request to stop this stream, made since the lease began."""
@@ -116,7 +141,10 @@ class Pulse:
         Interrupted, it cancels what Spark does for the work and waits for its end: nothing may still write when
         the lock is given back.
         """
-        future: Future[T] = self._worker.submit(work)
+        return self.finish(self.beside(work))
+
+    def finish(self, future: "Future[T]") -> T:
+        """Wait for what was begun by :meth:`beside`, with the signs of life and the care of :meth:`during`."""
         try:
             while not wait_for([future], timeout=BEAT_SECONDS).done:
                 self.beat()
@@ -126,6 +154,10 @@ class Pulse:
             wait_for([future])
             raise
         return future.result()
+
+    def beside(self, work: Callable[[], T]) -> "Future[T]":
+        """Do something while the query goes on; one thing after the other."""
+        return self._worker.submit(work)
 
     def _write(self) -> None:
         self._beaten = time.monotonic()
@@ -147,10 +179,13 @@ class Pulse:
             rows_per_second=progress.rows_per_second,
             last_batch_seconds=progress.last_batch_seconds,
             visible_latency_seconds=progress.visible_latency_seconds,
+            lease_left_seconds=None if self.lease_ends is None else self.lease_ends - self._beaten,
+            idle_seconds=self._beaten - self.last_message,
+            hands_over=self.hands_over,
             jvm_pid=self._jvm_pid,
         )
         try:
-            write_heartbeat(self._settings, heartbeat)
+            write_heartbeat(self._settings, heartbeat, standby=self._standby)
         except OSError as error:
             log.warning("The heartbeat cannot be written: %s", error)
         self._on_progress(progress)

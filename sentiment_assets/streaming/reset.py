@@ -25,7 +25,13 @@ def reset_stream(settings: Settings) -> None:
         When a stream runs, or a file cannot be removed.
     """
     with exclude_streams(settings):
-        replace_file(settings.run / _MARKER, "")
+        try:
+            replace_file(settings.run / _MARKER, "")
+        except OSError as error:
+            raise StreamError(
+                f"The reset cannot begin: {settings.run} cannot be written ({error.strerror}).",
+                "Make SENTIMENT_HOME writable or free some disk, then run it again; nothing was removed.",
+            ) from error
         _remove(settings)
 
 
@@ -42,7 +48,12 @@ def finish_reset(settings: Settings) -> None:
 
 
 def _remove(settings: Settings) -> None:
-    folders = (settings.checkpoints, settings.table(PREDICTIONS.name), settings.table(DEAD_LETTERS.name))
+    folders = (
+        settings.checkpoints,
+        settings.root / "staging",
+        settings.table(PREDICTIONS.name),
+        settings.table(DEAD_LETTERS.name),
+    )
     try:
         for folder in folders:
             if folder.exists():

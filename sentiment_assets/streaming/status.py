@@ -56,7 +56,8 @@ def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
         ``partitions`` (each ``partition, low, high, committed, lag``; of a stopped embedded broker as it last noted
         them), ``lag`` (``None`` where the ends are unknown),
         ``predictions``, ``dead_letters``, ``pending`` (dead letters under way), ``gaps``, ``duplicates``,
-        ``share_positive``, ``table_version``, ``stream`` (see :func:`describe_stream`), ``model``.
+        ``share_positive``, ``table_version``, ``stream`` (see :func:`describe_stream`), ``model`` and
+        ``model_problem`` (why the chosen model is unknown, else ``None``).
     """
     # Positions before tables: a table may be ahead of the position read, never behind it.
     pair = read_pair(settings)
@@ -86,11 +87,14 @@ def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
             "share_positive": None if share is None else round(share, 4),
         }
     table = settings.table(PREDICTIONS.name)
-    return status | {
-        "table_version": table_version(table) if table_exists(table) else None,
-        "stream": describe_stream(heartbeat),
-        "model": _chosen(settings),
-    }
+    return (
+        status
+        | {
+            "table_version": table_version(table) if table_exists(table) else None,
+            "stream": describe_stream(heartbeat),
+        }
+        | _chosen(settings)
+    )
 
 
 def describe_stream(heartbeat: Heartbeat | None) -> dict[str, Any]:
@@ -99,16 +103,17 @@ def describe_stream(heartbeat: Heartbeat | None) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``state`` (a phase, ``gone`` when its process ended without a word, ``never started``), ``run_id, pid,
-        heartbeat_age_seconds, lease, model_version, ready, rows, dead, batches, rows_per_second,
-        visible_latency_seconds``.
+        ``state`` (a phase, ``gone`` when its process ended without a word, ``never started``), ``detail`` (why it
+        stopped or what it was before it was gone, else ``None``), ``run_id, pid, heartbeat_age_seconds, lease,
+        model_version, ready, rows, dead, batches, rows_per_second, visible_latency_seconds``.
     """
     if heartbeat is None:
-        return {"state": "never started"} | dict.fromkeys(_STREAM_FIGURES)
+        return {"state": "never started", "detail": None} | dict.fromkeys(_STREAM_FIGURES)
     figures = {name: getattr(heartbeat, name) for name in _STREAM_FIGURES if hasattr(heartbeat, name)}
     gone = heartbeat.phase is not Phase.STOPPED and heartbeat.alive is False
     return {
-        "state": f"gone (was {heartbeat.state})" if gone else heartbeat.state,
+        "state": "gone" if gone else str(heartbeat.phase),
+        "detail": f"was {heartbeat.state}" if gone else heartbeat.detail or None,
         **figures,
         "ready": heartbeat.ready and not gone,
         "heartbeat_age_seconds": round(max(0.0, time.time() - heartbeat.at), 1),
@@ -151,8 +156,8 @@ def _rows(settings: Settings, name: str) -> int:
     return row_count(table) if table_exists(table) else 0
 
 
-def _chosen(settings: Settings) -> str | None:
+def _chosen(settings: Settings) -> dict[str, str | None]:
     try:
-        return ModelStore(settings.models).chosen()
-    except ModelError:
-        return None
+        return {"model": ModelStore(settings.models).chosen(), "model_problem": None}
+    except ModelError as error:
+        return {"model": None, "model_problem": str(error)}

@@ -44,6 +44,8 @@ class RunRecord:
         From the run's tags; ``None`` for a run that a person started.
     model_version
         The model it scores with, where the run has told.
+    stood_down
+        It was launched as a successor and not needed: it says nothing about the stream.
     progressed
         Whether it committed at least one batch: a failure after that begins a new row of failures.
     """
@@ -57,6 +59,7 @@ class RunRecord:
     attempt: int | None = None
     model_version: str | None = None
     progressed: bool = False
+    stood_down: bool = False
 
     @property
     def name(self) -> str:
@@ -81,6 +84,11 @@ class SupervisorPolicy:
         A run may take so long from its start to its first heartbeat (Spark's JVM, a busy machine).
     backoff_base, backoff_factor, backoff_max
         Wait after the n-th failure in a row: ``base * factor ** (n - 1)``, at most ``max``.
+    handover
+        A successor is launched so long before the end of a lease: what starting took when measured, twice.
+    always_standby
+        Have a successor ready during the whole lease: a killed stream is replaced within seconds, for the memory of
+        a second JVM.
     failures_to_open
         After so many failures in a row nothing is launched any more.
     sensor_started_at
@@ -92,13 +100,19 @@ class SupervisorPolicy:
     backoff_base: float = 2.0
     backoff_factor: float = 4.0
     backoff_max: float = 300.0
+    handover: float = 60.0
+    always_standby: bool = False
     failures_to_open: int = 5
     sensor_started_at: float | None = None
 
     @classmethod
     def from_settings(cls, settings: Settings, sensor_started_at: float | None) -> Self:
         """The policy of an installation."""
-        return cls(heartbeat_timeout=settings.heartbeat_timeout_seconds, sensor_started_at=sensor_started_at)
+        return cls(
+            heartbeat_timeout=settings.heartbeat_timeout_seconds,
+            always_standby=settings.standby == "always",
+            sensor_started_at=sensor_started_at,
+        )
 
     def backoff(self, failures: int) -> float:
         """Seconds to wait after ``failures`` failures in a row."""
@@ -131,6 +145,8 @@ class Launch:
     reason: str
     lease: int
     attempt: int
+    succeeds: str | None = None
+    """Run that goes on until this one is ready; ``None``: nothing runs."""
 
     @property
     def run_key(self) -> str:
@@ -174,6 +190,7 @@ def decide(
     model: str | None,
     lag: int | None,
     policy: SupervisorPolicy,
+    standby: Heartbeat | None = None,
 ) -> Decision:
     """Decide what to do about the stream.
 
@@ -191,25 +208,74 @@ def decide(
         Messages not yet scored, over all partitions; ``None`` when the broker does not answer.
     policy
         How patient to be.
+    standby
+        Heartbeat of a run that was launched as a successor and waits.
 
     Returns
     -------
     Launch, Skip or Reap
         Each with its reason.
     """
-    for run in reversed(runs):
-        if not run.status.is_finished:
-            verdict = _judge_active(now, run, heartbeat, model, policy)
-            if verdict is not None:
-                return verdict
+    active = [run for run in reversed(runs) if not run.status.is_finished]
+    skips: list[Skip] = []
+    for run in active:
+        verdict = _judge_active(now, run, _own(run, heartbeat, standby) or heartbeat, model, policy)
+        if isinstance(verdict, Reap):
+            return verdict
+        skips.append(verdict)
+    if skips:
+        own = _own(active[0], heartbeat)
+        if len(active) == 1 and own is not None and skips[0].situation is Situation.RUNNING:
+            return _consider_successor(now, active[0], own, runs, model, lag, policy) or skips[0]
+        return skips[0]
     if heartbeat is not None and _is_fresh(now, heartbeat, policy):
         return Skip(_describe_writer(heartbeat), Situation.FOREGROUND)
     return _consider_launch(now, runs, model, lag, policy)
 
 
+def _own(run: RunRecord, *heartbeats: Heartbeat | None) -> Heartbeat | None:
+    """The heartbeat that the run wrote, if one of these is."""
+    return next((beat for beat in heartbeats if beat is not None and beat.run_id == run.run_id), None)
+
+
+def _consider_successor(
+    now: float,
+    run: RunRecord,
+    own: Heartbeat,
+    runs: Sequence[RunRecord],
+    model: str | None,
+    lag: int | None,
+    policy: SupervisorPolicy,
+) -> Launch | None:
+    """Launch the run that follows a healthy one, in time for it to be ready when the lease ends."""
+    if not own.ready or run.lease is None or model is None or lag is None:
+        return None
+    if own.idle_seconds >= policy.handover and lag <= 0:
+        return None
+    left = None if own.lease_left_seconds is None else own.lease_left_seconds - max(0.0, now - own.at)
+    if own.model_version is not None and own.model_version != model:
+        why = f"{run.name} scores with {own.model_version}, and {model} is chosen now"
+    elif left is not None and left <= policy.handover:
+        why = f"the lease of {run.name} ends in {max(0.0, left):.0f} s"
+    elif policy.always_standby:
+        why = f"{run.name} is to be replaced within seconds if it dies"
+    else:
+        return None
+    tried = [other for other in runs if (other.lease or 0) > run.lease and not other.stood_down]
+    if any(other.status is RunStatus.CANCELED for other in tried):
+        return None
+    failures = _failures_in_a_row(tried, policy)
+    if failures >= policy.failures_to_open:
+        return None
+    if failures and 0 <= now - tried[0].last_change < policy.backoff(failures):
+        return None
+    lease = max(other.lease or 0 for other in runs) + 1
+    return Launch(f"Its successor prepares itself: {why}.", lease, failures + 1, succeeds=run.run_id)
+
+
 def _judge_active(
     now: float, run: RunRecord, heartbeat: Heartbeat | None, model: str | None, policy: SupervisorPolicy
-) -> Skip | Reap | None:
+) -> Skip | Reap:
     """What a run that is not finished calls for."""
     if run.status is RunStatus.QUEUED:
         return Skip(f"{run.name} waits for the run queue.", Situation.STARTING)
@@ -259,6 +325,8 @@ def _consider_launch(
     now: float, runs: Sequence[RunRecord], model: str | None, lag: int | None, policy: SupervisorPolicy
 ) -> Launch | Skip:
     """Nothing runs: say why it stays so, or launch."""
+    lease = max((run.lease or 0 for run in runs), default=0) + 1
+    runs = [run for run in runs if not run.stood_down]
     last = runs[0] if runs else None
     if last is not None and last.status is RunStatus.CANCELED and not policy.forgives(last.last_change):
         return Skip(
@@ -281,10 +349,10 @@ def _consider_launch(
         )
     if lag <= 0:
         return Skip("Nothing to do: every message is scored.", Situation.IDLE)
-    lease = max((run.lease or 0 for run in runs), default=0) + 1
     if last is not None and failures:
         since = now - last.last_change
-        wait = policy.backoff(failures)
+        # A stream that had scored does not fail because it cannot start: the first time nothing is waited for.
+        wait = 0.0 if failures == 1 and last.progressed else policy.backoff(failures)
         # A failure in the future means that the clock was set back: waiting for it could take for ever.
         if 0 <= since < wait:
             return Skip(

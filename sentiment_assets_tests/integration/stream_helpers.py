@@ -23,8 +23,16 @@ from sentiment_assets.streaming.lease import LeaseResult, run_lease
 _MADE_UP = [("good happy love", 1.0), ("bad sad hate", 0.0), ("happy day", 1.0), ("sad day", 0.0)]
 
 
-def save_tiny_model(spark: SparkSession, store: ModelStore, *, promote: bool = True) -> str:
-    """Fit four made-up tweets and store the model as a candidate; returns its version."""
+def save_tiny_model(
+    spark: SparkSession, store: ModelStore, *, promote: bool = True, contrary: bool = False
+) -> str:
+    """Fit four made-up tweets and store the model as a candidate; returns its version.
+
+    Parameters
+    ----------
+    contrary
+        Learn the opposite of every label.
+    """
     pipeline = Pipeline(
         stages=[
             Tokenizer(inputCol="text", outputCol="tiny_words"),
@@ -38,7 +46,8 @@ def save_tiny_model(spark: SparkSession, store: ModelStore, *, promote: bool = T
             ),
         ]
     )
-    model = pipeline.fit(spark.createDataFrame(_MADE_UP, "text string, label double"))
+    rows = [(text, 1.0 - label if contrary else label) for text, label in _MADE_UP]
+    model = pipeline.fit(spark.createDataFrame(rows, "text string, label double"))
     draft = Draft(
         kind="candidate",
         name="tiny_logistic_regression",

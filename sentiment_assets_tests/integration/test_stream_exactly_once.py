@@ -20,6 +20,7 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.heartbeat import read_heartbeat
 from sentiment_assets.streaming.parsing import Reason
 from sentiment_assets.streaming.status import read_status
+from sentiment_assets_tests.chaos.adversarial import adversarial
 from sentiment_assets_tests.integration.stream_helpers import column, drain, fresh_stream, send, tweet
 
 pytestmark = [pytest.mark.spark, pytest.mark.broker]
@@ -123,6 +124,17 @@ def test_a_batch_that_was_written_but_not_recorded_is_not_written_again(
     (commits / f".{newest.name}.crc").unlink()
     drain(spark, drained)
     assert_exactly_once(drained, before["predictions"] + 1, before["dead_letters"] + 1)
+
+
+def test_hostile_messages_are_predictions_or_dead_letters_and_never_stop_the_stream(
+    spark: SparkSession, broker: str, tmp_path: Path
+) -> None:
+    settings = fresh_stream(spark, tmp_path / "home", broker)
+    assert send(settings, adversarial(2_000)) == 2_000
+    result = drain(spark, settings)
+    assert (result.reason, result.rows + result.dead) == ("drained", 2_000)
+    assert_exactly_once(settings, result.rows, result.dead)
+    assert set(column(settings, "dead_letters", "reason")) == {str(reason) for reason in Reason}
 
 
 _RUNNER = """

@@ -14,6 +14,7 @@ from deltalake import write_deltalake
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sentiment_assets.failures import StreamError
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.audit import _missing, audit
 from sentiment_assets.streaming.heartbeat import Phase, of_this_process, write_heartbeat
@@ -26,6 +27,7 @@ from sentiment_assets.streaming.positions import (
     read_dead_letter_position,
     write_dead_letter_position,
 )
+from sentiment_assets.streaming.reset import reset_stream
 from sentiment_assets.streaming.status import read_status
 
 
@@ -40,6 +42,7 @@ def plan(settings: Settings, batch: int, offsets: str, *, commit: bool = True) -
 
 def rows(settings: Settings, table: str, offsets: list[int], partition: int = 0) -> None:
     content = {
+        "topic": [settings.topic] * len(offsets),
         "partition": pa.array([partition] * len(offsets), pa.int32()),
         "offset": pa.array(offsets, pa.int64()),
         "sentiment": ["positive" if offset % 2 else "negative" for offset in offsets],
@@ -79,8 +82,31 @@ def test_a_stream_that_died_without_a_word_is_called_gone(settings: Settings) ->
     child.wait()
     write_heartbeat(settings, replace(beat, pid=child.pid))
     stream = read_status(settings)["stream"]
-    assert stream["state"] == "gone (was running)"
+    assert (stream["state"], stream["detail"]) == ("gone", "was running")
     assert (stream["run_id"], stream["lease"], stream["ready"]) == ("r1", 4, False)
+
+
+def test_why_a_stream_stopped_stands_beside_its_state(settings: Settings) -> None:
+    write_heartbeat(
+        settings, of_this_process(Phase.STOPPED, detail="The disk is full (...). Free some disk.")
+    )
+    stream = read_status(settings)["stream"]
+    assert (stream["state"], stream["detail"]) == ("stopped", "The disk is full (...). Free some disk.")
+
+
+def test_a_damaged_pointer_to_the_model_is_named(settings: Settings) -> None:
+    (settings.models / "chosen.json").write_text("{")
+    status = read_status(settings)
+    assert status["model"] is None
+    assert "chosen.json" in status["model_problem"]
+
+
+def test_a_reset_in_a_home_that_cannot_be_written_names_the_thing_and_the_next_step(
+    settings: Settings,
+) -> None:
+    (settings.run / "stream.lock").mkdir()
+    with pytest.raises(StreamError, match=r"stream\.lock cannot be written .*Make SENTIMENT_HOME writable"):
+        reset_stream(settings)
 
 
 def test_the_position_is_that_of_the_newest_batch_with_plan_and_commit(settings: Settings) -> None:

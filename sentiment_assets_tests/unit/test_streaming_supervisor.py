@@ -41,7 +41,8 @@ def failed(age: float, run_id: str = "ffffffff-aaaa", **fields: Any) -> RunRecor
 def beat(age: float = 1.0, run_id: str | None = "11111111-aaaa", **fields: Any) -> Heartbeat:
     fields.setdefault("phase", Phase.RUNNING)
     fields.setdefault("alive", True)
-    return Heartbeat(pid=4242, create_time=NOW - 500, at=NOW - age, run_id=run_id, **fields)
+    fields.setdefault("pid", 4242)
+    return Heartbeat(create_time=NOW - 500, at=NOW - age, run_id=run_id, **fields)
 
 
 def decision(
@@ -50,8 +51,9 @@ def decision(
     model: str | None = "v1",
     lag: int | None = 10,
     policy: SupervisorPolicy = POLICY,
+    standby: Heartbeat | None = None,
 ) -> Decision:
-    return decide(NOW, runs, heartbeat, model, lag, policy)
+    return decide(NOW, runs, heartbeat, model, lag, policy, standby)
 
 
 def skipped(answer: Decision) -> Skip:
@@ -290,3 +292,82 @@ def test_two_supervisors_ask_for_the_same_run_and_a_later_one_for_another() -> N
     assert isinstance(later, Launch)
     assert first.run_key == again.run_key == "stream-lease-8-attempt-1"
     assert later.run_key == "stream-lease-9-attempt-2"
+
+
+def ready(left: float = 500.0, **fields: Any) -> Heartbeat:
+    return beat(ready=True, lease_left_seconds=left, model_version="v1", **fields)
+
+
+SUCCESSOR = "22222222-bbbb"
+
+
+def test_a_lease_that_ends_soon_gets_a_successor_and_an_earlier_one_does_not() -> None:
+    assert isinstance(decision(run("STARTED", lease=7), heartbeat=ready(left=62)), Skip)
+    answer = decision(run("STARTED", lease=7), heartbeat=ready(left=60))
+    assert isinstance(answer, Launch)
+    assert (answer.lease, answer.attempt, answer.succeeds) == (8, 1, "11111111-aaaa")
+
+
+def test_a_newer_model_gets_a_successor_at_once() -> None:
+    answer = decision(run("STARTED", lease=7), heartbeat=ready(), model="v2")
+    assert isinstance(answer, Launch)
+    assert answer.succeeds == "11111111-aaaa"
+
+
+def test_a_successor_is_always_ready_where_that_is_wanted() -> None:
+    always = replace(POLICY, always_standby=True)
+    assert isinstance(decision(run("STARTED", lease=7), heartbeat=ready(), policy=always), Launch)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"ready": False}, {"lease_left_seconds": None}, {"phase": Phase.STOPPED}],
+)
+def test_a_stream_that_does_not_score_yet_or_any_more_gets_no_successor(fields: dict[str, Any]) -> None:
+    assert isinstance(decision(run("STARTED", lease=7), heartbeat=replace(ready(left=5), **fields)), Skip)
+
+
+def test_an_idle_stream_and_one_that_a_person_launched_get_no_successor() -> None:
+    assert isinstance(
+        decision(run("STARTED", lease=7), heartbeat=ready(left=5, idle_seconds=60), lag=0), Skip
+    )
+    assert isinstance(decision(run("STARTED"), heartbeat=ready(left=5)), Skip)
+
+
+def test_a_successor_that_prepares_itself_is_left_alone_and_gets_none_of_its_own() -> None:
+    runs = (run("STARTED", SUCCESSOR, lease=8), run("STARTED", lease=7))
+    waits = beat(run_id=SUCCESSOR, phase=Phase.STANDBY)
+    answer = skipped(decision(*runs, heartbeat=ready(left=5), standby=waits))
+    assert (answer.situation, "11111111" in answer.reason) == (Situation.RUNNING, True)
+
+
+def test_a_silent_successor_is_reaped_and_the_stream_is_not() -> None:
+    runs = (run("STARTED", SUCCESSOR, lease=8), run("STARTED", lease=7))
+    answer = decision(*runs, heartbeat=ready(left=5), standby=beat(age=91, run_id=SUCCESSOR, pid=77))
+    assert isinstance(answer, Reap)
+    assert answer.run_id == SUCCESSOR
+
+
+def test_a_successor_that_failed_is_tried_again_after_the_backoff_and_not_for_ever() -> None:
+    alone, soon = run("STARTED", lease=7), ready(left=5)
+    assert isinstance(decision(failed(age=1, lease=8), alone, heartbeat=soon), Skip)
+    again = decision(failed(age=3, lease=8), alone, heartbeat=soon)
+    assert isinstance(again, Launch)
+    assert (again.lease, again.attempt) == (9, 2)
+    often = [failed(age=900, lease=lease) for lease in (10, 9, 8)]
+    assert isinstance(decision(*often, alone, heartbeat=soon), Skip)
+
+
+def test_a_successor_that_a_person_cancelled_is_not_launched_again_for_this_lease() -> None:
+    canceled = run("CANCELED", SUCCESSOR, lease=8, ended_at=NOW - 3)
+    assert isinstance(decision(canceled, run("STARTED", lease=7), heartbeat=ready(left=5)), Skip)
+
+
+def test_a_successor_that_stood_down_does_not_hide_the_cancel_of_the_stream_before() -> None:
+    stood_down = run("SUCCESS", SUCCESSOR, lease=8, ended_at=NOW - 1, stood_down=True)
+    answer = skipped(decision(stood_down, run("CANCELED", lease=7, ended_at=NOW - 2)))
+    assert answer.situation is Situation.CANCELED
+
+
+def test_a_stream_that_had_scored_is_restarted_without_a_pause() -> None:
+    assert isinstance(decision(failed(age=0, lease=4, progressed=True)), Launch)

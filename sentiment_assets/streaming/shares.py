@@ -1,0 +1,80 @@
+"""How many of the recent messages could not be scored. Reads the tables without a JVM.
+
+Does not belong here: the letters themselves (``mending``), what is done about too many (``alerts``, ``defs``).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+
+from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import table_exists
+
+WINDOW_SECONDS = 3600.0
+
+
+class Level(StrEnum):
+    """How bad a share of dead letters is, by SENTIMENT_DEAD_LETTER_WARN and SENTIMENT_DEAD_LETTER_FAIL."""
+
+    GOOD = "good"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class RecentMessages:
+    """Messages that Kafka took within the window, by what became of them."""
+
+    predictions: int
+    dead_letters: int
+
+    @property
+    def dead_share(self) -> float:
+        """Dead letters among all, 0 when there are none at all."""
+        return self.dead_letters / max(1, self.predictions + self.dead_letters)
+
+    def level(self, settings: Settings) -> Level:
+        """The worst limit that the share exceeds."""
+        if self.dead_share > settings.dead_letter_fail:
+            return Level.FAIL
+        return Level.WARN if self.dead_share > settings.dead_letter_warn else Level.GOOD
+
+
+def recent_messages(settings: Settings, *, seconds: float = WINDOW_SECONDS) -> RecentMessages:
+    """Count both tables over the last ``seconds`` before the newest message; old files are not read.
+
+    The newest message, not the clock, ends the window: a stream that catches up with yesterday is judged by yesterday.
+    """
+    newest = [found for name in _NAMES if (found := _newest(settings, name)) is not None]
+    if not newest:
+        return RecentMessages(0, 0)
+    since = max(newest) - timedelta(seconds=seconds)
+    predictions, dead = (_rows(settings, name, since) for name in _NAMES)
+    return RecentMessages(predictions, dead)
+
+
+_NAMES = (PREDICTIONS.name, DEAD_LETTERS.name)
+
+
+def _newest(settings: Settings, name: str) -> datetime | None:
+    path = settings.table(name)
+    if not table_exists(path):
+        return None
+    actions = DeltaTable(str(path)).get_add_actions(flatten=True)
+    if "max.kafka_timestamp" not in actions.schema.names:
+        return None
+    found = [moment for moment in actions["max.kafka_timestamp"].to_pylist() if moment is not None]
+    return max(found, default=None)
+
+
+def _rows(settings: Settings, name: str, since: datetime) -> int:
+    path = settings.table(name)
+    if not table_exists(path):
+        return 0
+    # Rows of a backfill carry another topic: they say nothing about what comes in.
+    recent = (pc.field("kafka_timestamp") >= since) & (pc.field("topic") == settings.topic)
+    return int(DeltaTable(str(path)).to_pyarrow_dataset().count_rows(filter=recent))

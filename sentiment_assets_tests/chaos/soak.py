@@ -1,0 +1,115 @@
+"""``make soak``: an hour of operation with bad messages, a model swap and two lease changes.
+
+Prints the memory of each process at a sixth, the half and the end of the time, the growth of Dagster's event log,
+and the longest time without a commit.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.settings import Settings
+from sentiment_assets_tests.chaos.world import World
+
+
+def main() -> int:
+    """Run it; 0 when no row is missing or doubled."""
+    options = _options()
+    home = Path(tempfile.mkdtemp(prefix="soak-")) / "home"
+    home.mkdir()
+    if options.models:
+        shutil.copytree(options.models, home / "models")
+    seconds = options.minutes * 60
+    world = World(
+        home, rate=options.rate, bad_every=100, environment={"SENTIMENT_LEASE_SECONDS": str(int(seconds / 3))}
+    )
+    samples: list[dict[str, Any]] = []
+    try:
+        world.start()
+        world.load()
+        world.heartbeat()
+        begun = time.time()
+        log_before = _event_log_bytes(world.settings)
+        for at, act in ((1 / 6, None), (0.45, _swap_model), (0.5, None), (0.98, None)):
+            threading.Event().wait(max(0.0, begun + at * seconds - time.time()))
+            if act is not None:
+                _say(f"model swap: {act(world.settings)}")
+            else:
+                samples.append({"minutes": round((time.time() - begun) / 60, 1), "memory_mb": _memory(world)})
+                _say(json.dumps(samples[-1]))
+        threading.Event().wait(max(0.0, begun + seconds - time.time()))
+        pause = world.longest_pause(begun + 5)
+        growth = (_event_log_bytes(world.settings) - log_before) * 3600 / seconds
+        last = world.end()
+    finally:
+        world.stop()
+        for process in world.processes():
+            process.kill()
+    result = {
+        "minutes": options.minutes,
+        "rate": options.rate,
+        "samples": samples,
+        "event_log_bytes_per_hour": round(growth),
+        "longest_pause_seconds": round(pause, 1),
+        "missing": last["in_topic"] - last["predictions"] - last["dead_letters"],
+        "doubled": last["duplicates"],
+        "predictions": last["predictions"],
+        "dead_letters": last["dead_letters"],
+    }
+    _say(json.dumps(result, indent=1))
+    options.out.write_text(json.dumps(result, indent=1))
+    shutil.rmtree(home.parent, ignore_errors=True)
+    return 1 if result["missing"] or result["doubled"] else 0
+
+
+def _swap_model(settings: Settings) -> str:
+    """Choose another candidate where there is one."""
+    store = ModelStore(settings.models)
+    others = [m.version for m in store.versions(kind="candidate") if m.version != store.chosen()]
+    if not others:
+        return "left out, there is one candidate only"
+    store.promote(others[0], "the soak test")
+    return others[0]
+
+
+def _memory(world: World) -> dict[str, float]:
+    """Resident megabytes by what a process is."""
+    memory: dict[str, float] = {}
+    for process in world.processes():
+        words = " ".join(process.cmdline())
+        names = {"kafka.Kafka": "broker", "org.apache.spark": "stream JVM", "dagster._daemon": "daemon",
+                 "webserver": "web server", "code-server": "code server", " up ": "up"}  # fmt: skip
+        name = next((name for part, name in names.items() if part in words), "run worker")
+        memory[name] = round(memory.get(name, 0.0) + process.memory_info().rss / 2**20, 1)
+    return dict(sorted(memory.items()))
+
+
+def _event_log_bytes(settings: Settings) -> int:
+    return sum(file.stat().st_size for file in settings.dagster_home.rglob("*.db*"))
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=60.0)
+    parser.add_argument("--rate", type=float, default=500.0, help="messages a second")
+    parser.add_argument(
+        "--models", type=Path, help="a models folder with a chosen model; else a small one is trained"
+    )
+    parser.add_argument("--out", type=Path, default=Path("soak.json"))
+    return parser.parse_args()
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

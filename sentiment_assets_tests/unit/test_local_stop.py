@@ -1,0 +1,67 @@
+"""Ctrl-C once ends in order, twice at once, and neither leaves anything running."""
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from sentiment_assets.local.up import _all_ended, _signals, _Stop
+from sentiment_assets.runtime.processes import ManagedProcess
+from sentiment_assets.settings import Settings
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("listens to nothing", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def stop() -> Iterator[_Stop]:
+    stop = _Stop(orderly=True)
+    with _signals(stop):
+        yield stop
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_for_an_orderly_end(stop: _Stop, number: signal.Signals) -> None:
+    os.kill(os.getpid(), number)
+    assert stop.wait(5)
+    assert not stop.hurried
+
+
+def test_a_signal_during_the_start_interrupts_it_and_what_runs_is_ended_in_order(stop: _Stop) -> None:
+    stop.orderly = False
+    ended = []
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGTERM)
+    stop.unless_hurried(lambda: ended.append(True))
+    assert ended == [True]
+
+
+def test_a_second_signal_kills_even_what_does_not_listen(settings: Settings, stop: _Stop) -> None:
+    child = ManagedProcess.start("stubborn", [sys.executable, "-c", STUBBORN], settings=settings)
+    process = psutil.Process(child.pid)
+    deadline = time.monotonic() + 30
+    while "listens to nothing" not in child.log.read_text():
+        assert time.monotonic() < deadline
+    stop.started.append("stubborn")
+
+    def orderly_end() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("the second signal interrupts the orderly end")
+
+    def interrupted_twice() -> None:
+        with _all_ended(settings, stop):
+            os.kill(os.getpid(), signal.SIGINT)
+            stop.unless_hurried(orderly_end)
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_twice()
+    stop.unless_hurried(lambda: pytest.fail("nothing is ended in order any more"))
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,141 @@
+"""Alerts, shares and metrics: what reaches people and machines that watch."""
+
+import json
+import logging
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import requests
+from deltalake import write_deltalake
+
+from sentiment_assets.failures import SetupError
+from sentiment_assets.runtime.ports import free_port
+from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.alerts import alert, clear
+from sentiment_assets.streaming.heartbeat import Phase, of_this_process, write_heartbeat
+from sentiment_assets.streaming.mending import DeadLetter
+from sentiment_assets.streaming.metrics import serve_metrics
+from sentiment_assets.streaming.shares import Level, recent_messages
+from sentiment_assets_tests.letters import put_aside
+
+NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)
+
+
+class Webhook(HTTPServer):
+    """A webhook that keeps what it gets and answers with ``status``."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Keep)
+        self.got: list[dict[str, Any]] = []
+        self.status = 200
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/secret-path"
+
+
+class _Keep(BaseHTTPRequestHandler):
+    server: Webhook
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append(json.loads(body))
+        self.send_response(self.server.status)
+        self.end_headers()
+
+    def log_message(self, *_arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    with Webhook() as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+
+
+def with_webhook(settings: Settings, url: str) -> Settings:
+    fields = settings.model_dump() | {"home": settings.home, "alert_webhook": url}
+    return Settings(**fields)
+
+
+def test_an_incident_is_told_once_and_again_after_it_was_over(settings: Settings, webhook: Webhook) -> None:
+    watched = with_webhook(settings, webhook.url)
+    assert alert(watched, "too many", "12 % cannot be scored")
+    assert not alert(watched, "too many", "13 % cannot be scored")
+    assert alert(watched, "another", "the circuit is open")
+    clear(watched, "too many")
+    assert alert(watched, "too many", "14 % cannot be scored")
+    assert [got["incident"] for got in webhook.got] == ["too many", "another", "too many"]
+    assert "12 %" in webhook.got[0]["text"]
+
+
+def test_a_webhook_that_refuses_is_tried_again_and_never_named(
+    settings: Settings, webhook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = with_webhook(settings, webhook.url)
+    webhook.status = 500
+    with caplog.at_level(logging.DEBUG, logger="sentiment_assets"):
+        assert not alert(watched, "too many", "text")
+    assert "tried again" in caplog.text
+    assert "secret-path" not in caplog.text + repr(watched)
+    webhook.status = 200
+    assert alert(watched, "too many", "text")
+
+
+def test_without_a_webhook_nothing_is_told(settings: Settings) -> None:
+    assert not alert(settings, "too many", "text")
+
+
+def test_the_share_of_dead_letters_is_that_of_the_newest_hour_and_of_the_live_topic(
+    settings: Settings,
+) -> None:
+    times = [NOW, NOW - timedelta(minutes=59), NOW - timedelta(minutes=61)]
+    put_aside(
+        settings,
+        [DeadLetter("tweets", 0, n, moment, "not JSON", None, b"x") for n, moment in enumerate(times)],
+    )
+    rows = {
+        "topic": ["tweets"] * 8 + ["backfill:abc"],
+        "kafka_timestamp": pa.array([NOW] * 9, pa.timestamp("us", "UTC")),
+    }
+    write_deltalake(str(settings.table("predictions")), pa.table(rows))
+    recent = recent_messages(settings)
+    assert (recent.dead_letters, recent.predictions, recent.dead_share) == (2, 8, 0.2)
+    assert recent.level(settings) is Level.FAIL
+    assert recent.level(settings.model_copy(update={"dead_letter_fail": 0.2})) is Level.WARN
+    lenient = settings.model_copy(update={"dead_letter_fail": 0.9, "dead_letter_warn": 0.2})
+    assert recent.level(lenient) is Level.GOOD
+
+
+def test_with_no_message_at_all_the_share_is_good(settings: Settings) -> None:
+    assert recent_messages(settings).level(settings) is Level.GOOD
+
+
+def test_metrics_are_served_on_the_loopback_address_and_read_the_state_at_each_scrape(
+    settings: Settings,
+) -> None:
+    port = free_port()
+    serve_metrics(settings, port)
+    address = f"http://127.0.0.1:{port}/metrics"
+    before = requests.get(address, timeout=10).text
+    assert "sentiment_up 0.0" in before
+    assert "sentiment_lag_messages" not in before
+    write_heartbeat(settings, of_this_process(Phase.RUNNING, ready=True, rows=7, rows_per_second=50.0))
+    after = requests.get(address, timeout=10).text
+    for line in (
+        "sentiment_up 1.0",
+        "sentiment_ready 1.0",
+        "sentiment_lease_rows 7.0",
+        "sentiment_broker_up 0.0",
+    ):
+        assert line in after, line
+    with pytest.raises(SetupError, match="SENTIMENT_METRICS_PORT"):
+        serve_metrics(settings, port)
