@@ -198,6 +198,7 @@ def train(
         str | None,
         typer.Option(help="Only these assets, by comma, e.g. 'candidates/ngrams_logistic_regression'."),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Train again what has not changed, too.")] = False,
     encoding: Encoding = "ISO-8859-1",
     tune: Annotated[
         bool,
@@ -216,7 +217,7 @@ def train(
     ] = 60.0,
     as_json: Json = False,
 ) -> None:
-    """Materialize the training assets as a Dagster run; no UI is needed."""
+    """Train what is missing or out of date, as a Dagster run; no UI is needed. Goes on where it was interrupted."""
     from sentiment_assets.local.training import Tuning, train
 
     result = train(
@@ -226,6 +227,7 @@ def train(
         profile=profile,
         select=select,
         encoding=encoding,
+        force=force,
         tune=Tuning(tune_candidate, trials, tune_minutes) if tune else None,
         console=console,
     )
@@ -467,9 +469,11 @@ def _figure(value: float | None) -> str:
 def models_promote(version: str, as_json: Json = False) -> None:
     """Make a stored version the chosen model; a running stream changes over at a batch boundary."""
     from sentiment_assets.models.store import ModelStore
+    from sentiment_assets.streaming.serving import check_fit
 
     store = ModelStore(Settings.from_env().models)
     store.folder(version, deep=True)
+    check_fit(store, version)
     store.promote(version, reason="promoted by a person")
     emit({"chosen": store.chosen()}, as_json, pairs)
 

@@ -32,6 +32,7 @@ from sentiment_assets.spark import delta
 from sentiment_assets.spark.evaluation import evaluate_halves
 from sentiment_assets.spark.scoring import score
 from sentiment_assets.spark.training import CANDIDATES
+from sentiment_assets.streaming.serving import check_fit
 
 CODE_VERSION = "1"
 
@@ -136,9 +137,10 @@ def _current(
     try:
         manifest = model_store.manifest(version)
         folder = model_store.folder(version)
+        check_fit(model_store, version)
     except ModelError as error:
         # It cannot be loaded by the stream either; a sound candidate has to be able to replace it.
-        context.log.warning(f"The chosen model {version} is damaged and counts as none: {error}")
+        context.log.warning(f"The chosen model {version} cannot be served and counts as none: {error}")
         return None
     if manifest.data_version == data_version:
         return manifest

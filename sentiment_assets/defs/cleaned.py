@@ -21,7 +21,7 @@ from sentiment_assets import keys
 from sentiment_assets.defs.presentation import table_metadata
 from sentiment_assets.failures import TrainingError
 from sentiment_assets.resources.delta_io import PROVENANCE
-from sentiment_assets.resources.provenance import read_provenance
+from sentiment_assets.resources.provenance import Provenance, read_provenance
 from sentiment_assets.schemas import CLEANED_TWEETS, RAW_TWEETS, TEST_TWEETS, TRAIN_TWEETS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.cleaning import deduplicate, split
@@ -75,6 +75,13 @@ class SplitConfig(Config):
     )
 
 
+def split_provenance(settings: Settings, test_fraction: float) -> Provenance:
+    """What both parts are made of, if ``cleaned_tweets`` is split as it is now."""
+    return read_provenance(settings.table(CLEANED_TWEETS.name)).derive(
+        SPLIT_VERSION, test_fraction, settings.seed
+    )
+
+
 @multi_asset(
     name="split_tweets",
     ins={"cleaned_tweets": AssetIn(keys.CLEANED_TWEETS)},
@@ -98,9 +105,7 @@ def split_tweets(
     settings: ResourceParam[Settings],
 ) -> Iterator[Output[Any]]:
     """Seeded split by the hash of the normalised text: equal texts never stand on both sides."""
-    provenance = read_provenance(settings.table(CLEANED_TWEETS.name)).derive(
-        SPLIT_VERSION, config.test_fraction, settings.seed
-    )
+    provenance = split_provenance(settings, config.test_fraction)
     train, test = split(cleaned_tweets, test_fraction=config.test_fraction, seed=settings.seed)
     for table, frame in ((TRAIN_TWEETS, train), (TEST_TWEETS, test)):
         yield Output(

@@ -1,5 +1,6 @@
 """``raw_tweets``: the labelled tweets as their source gives them."""
 
+from pathlib import Path
 from typing import Any
 
 from dagster import AssetExecutionContext, Config, DataVersion, MetadataValue, Output, ResourceParam, asset
@@ -32,6 +33,18 @@ class RawTweetsConfig(Config):
         default=None, ge=1, description="Train on a seeded sample of so many rows. Empty: all rows."
     )
     encoding: str = Field(default="ISO-8859-1", description="Encoding of the file; Sentiment140 is latin-1.")
+
+
+def raw_version(settings: Settings, path: Path, rows: int | None, encoding: str) -> str:
+    """Data version that the asset would have if it read this file now; reads all of the file, starts no JVM.
+
+    Raises
+    ------
+    SourceError
+        When the file cannot be used.
+    """
+    found = inspect(path, encoding=encoding)
+    return version_of(found, rows=rows, seed=settings.seed, code_version=CODE_VERSION)
 
 
 @asset(

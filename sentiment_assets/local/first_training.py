@@ -5,23 +5,27 @@ containers. Does not belong here: training in this process (``training``).
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import requests
-from dagster import DagsterInstance, DagsterRunStatus
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus
 from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from rich.console import Console
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from sentiment_assets.failures import SetupError, TrainingError
-from sentiment_assets.keys import JOB_RETRAIN, JOB_RETRAIN_FULL, LOCATION, TAG_ROLE
+from sentiment_assets.keys import JOB_RETRAIN, LOCATION, RAW_TWEETS, TAG_ROLE
+from sentiment_assets.local.artefacts import Tweets
 from sentiment_assets.local.instance import open_instance
 from sentiment_assets.local.runs import RunFollower
-from sentiment_assets.local.training import describe_model, show_step, training_config
+from sentiment_assets.local.training import describe_model, job_of, plan, show_step, training_config
 from sentiment_assets.models.store import ModelStore
+from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import resolve
+from sentiment_assets.sources.choice import SAMPLE
+from sentiment_assets.streaming.serving import reason_not_to_serve
 
 _REACH_SECONDS = 60
 
@@ -33,6 +37,7 @@ def train_through_dagster(
     port: int,
     profile: str,
     run_config: dict[str, Any],
+    assets: Sequence[AssetKey],
     console: Console,
     wait: Callable[[float], bool],
     meanwhile: Callable[[], object] = lambda: None,
@@ -49,6 +54,8 @@ def train_through_dagster(
         ``quick`` or ``full``: which candidates.
     run_config
         From :func:`~sentiment_assets.local.training.training_config`.
+    assets
+        What to make, from :func:`~sentiment_assets.local.training.plan`.
     console
         Where the steps are shown.
     wait
@@ -71,11 +78,12 @@ def train_through_dagster(
     try:
         client = _reach(host, port)
         run_id = client.submit_job_execution(
-            JOB_RETRAIN_FULL if profile == "full" else JOB_RETRAIN,
+            job_of(profile),
             repository_location_name=LOCATION,
             repository_name="__repository__",
-            run_config=run_config,
+            run_config=run_config if AssetKey(RAW_TWEETS) in assets else {},
             tags={TAG_ROLE: JOB_RETRAIN},
+            asset_selection=assets,
         )
     except (DagsterGraphQLClientError, requests.RequestException) as error:
         raise SetupError(
@@ -92,7 +100,7 @@ def train_through_dagster(
         if status in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED):
             raise TrainingError(
                 f"The training run {run_id[:8]} ended as {status.value}: {'; '.join(follower.failures)}",
-                "The chosen model was not touched. Mend the cause and run the command again.",
+                "The chosen model was not touched. Mend the cause and run the command again: what is done is kept.",
             )
         meanwhile()
     client.terminate_run(run_id)
@@ -109,7 +117,7 @@ def first_training(
     profile: str,
     console: Console,
 ) -> None:
-    """Train through the running Dagster unless a model is chosen already: what a deployment does once.
+    """Train through the running Dagster unless a model that fits is chosen already: what a deployment does once.
 
     Parameters
     ----------
@@ -126,17 +134,27 @@ def first_training(
         When the source cannot be used, the web server not be reached, or the training fails.
     """
     store = ModelStore(settings.models)
-    if store.chosen() is None:
+    if (reason := reason_not_to_serve(store)) is not None:
+        console.print(f"training   {reason}", markup=False, highlight=False)
         source = resolve(settings, data, lambda text: console.print(f"  {text}", markup=False))
         console.print(f"data       {source.note}", markup=False, highlight=False)
         pause = threading.Event()
         with open_instance(settings) as instance:
+            fail_orphaned_runs(instance)
+            decided = plan(
+                settings,
+                instance,
+                Tweets(SAMPLE if source.generated else data, rows),
+                profile=profile,
+                console=console,
+            )
             train_through_dagster(
                 instance,
                 host=host,
                 port=port,
                 profile=profile,
                 run_config=training_config(source, data, rows),
+                assets=list(decided.train),
                 console=console,
                 wait=pause.wait,
             )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, JobDefinition
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, Definitions
 from rich.console import Console
 from rich.text import Text
 
@@ -18,13 +18,16 @@ from sentiment_assets import keys
 from sentiment_assets.build import build_definitions
 from sentiment_assets.defs.tuning import run_config_of
 from sentiment_assets.failures import TrainingError
+from sentiment_assets.local.artefacts import Artefacts, Tweets
 from sentiment_assets.local.instance import open_instance
+from sentiment_assets.local.resume import Plan, config_of_steps, plan_training, train_all
 from sentiment_assets.local.runs import RunFollower, StepEvent
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.reports.pages import LATEST
 from sentiment_assets.reports.studies import read_trials
 from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.resources.provenance import read_provenance
+from sentiment_assets.runtime.identity import process_tag
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.sentiment140 import ENCODING
@@ -102,6 +105,86 @@ class Tuning:
     minutes: float
 
 
+def job_of(profile: str) -> str:
+    """Name of the job that trains the candidates of a profile."""
+    return keys.JOB_RETRAIN_FULL if profile == "full" else keys.JOB_RETRAIN
+
+
+def plan(
+    settings: Settings,
+    instance: DagsterInstance,
+    tweets: Tweets,
+    *,
+    profile: str,
+    wanted: Collection[str] | None = None,
+    spared: Collection[str] = (),
+    run_config: dict[str, Any] | None = None,
+    force: bool = False,
+    console: Console,
+) -> Plan:
+    """Decide what a training has to make and what it can keep, and say so on the console.
+
+    Parameters
+    ----------
+    instance
+        Where earlier trainings are recorded.
+    tweets
+        What the training reads.
+    wanted, spared
+        Asset keys (None: all of the profile), and those of them to leave as they are.
+    run_config
+        Of the run to come; that of the tweets alone unless given.
+    force
+        Keep nothing.
+
+    Raises
+    ------
+    TrainingError
+        When an asset key is unknown.
+    SourceError
+        When the tweets cannot be used.
+    """
+    definitions = build_definitions(settings)
+    known = _known(definitions, profile)
+    unknown = sorted(set(wanted or []) - known.keys())
+    if unknown:
+        raise TrainingError(
+            f"There is no training asset {unknown[0]!r} in profile {profile}.",
+            f"Choose from: {', '.join(sorted(known))}.",
+        )
+    selected = {known[name] for name in (wanted or known) if name not in spared}
+    job = definitions.resolve_job_def(job_of(profile))
+    if force:
+        return train_all(job, selected, "asked for")
+    artefacts = Artefacts(settings, tweets, lambda text: console.print(Text(f"           {text}")))
+    decided = plan_training(
+        definitions,
+        job,
+        instance,
+        run_config=run_config or training_config(None, tweets.data, tweets.rows, tweets.encoding),
+        selected=selected,
+        unlike_now=artefacts.difference,
+    )
+    show_plan(console, decided)
+    return decided
+
+
+def _known(definitions: Definitions, profile: str) -> dict[str, AssetKey]:
+    """The assets that the job of a profile makes, by name."""
+    job = definitions.resolve_job_def(job_of(profile))
+    return {key.to_user_string(): key for key in job.asset_layer.selected_asset_keys}
+
+
+def show_plan(console: Console, decided: Plan) -> None:
+    """What is kept and what is made, and why; nothing when all of it is new."""
+    if not decided.kept:
+        return
+    kept = ", ".join(key.to_user_string() for key in decided.kept)
+    console.print(Text(f"kept       {kept} (unchanged)"))
+    for key, reason in decided.train.items():
+        console.print(Text(f"to train   {key.to_user_string()}: {reason}"))
+
+
 def train(
     settings: Settings,
     *,
@@ -110,10 +193,11 @@ def train(
     profile: str,
     select: str | None,
     encoding: str = ENCODING,
+    force: bool = False,
     tune: Tuning | None = None,
     console: Console,
 ) -> dict[str, Any]:
-    """Materialize the training assets in this process and report the leaderboard.
+    """Materialize the training assets that are missing or out of date, in this process, and report the leaderboard.
 
     Parameters
     ----------
@@ -125,6 +209,8 @@ def train(
         Asset keys by comma; None for all of the profile.
     encoding
         Of the file.
+    force
+        Make everything that is selected, also what has not changed.
     tune
         Search for settings of one candidate first, and train it with the winner's.
     console
@@ -133,75 +219,95 @@ def train(
     Returns
     -------
     dict
-        ``run_id, seconds, chosen``, the ``candidates`` with their metrics and the ``report``'s page; with ``tune``
-        also ``tuned``: the trials made, the winner's accuracy on the validation slice, and its settings.
+        ``run_id, seconds`` of the run (None when nothing had to be made), ``trained, kept`` asset keys, ``chosen``
+        version, the ``candidates`` with their metrics and the ``report``'s page; with ``tune`` also ``tuned``: the
+        trials made, the winner's accuracy on the validation slice, and its settings.
 
     Raises
     ------
     TrainingError
         When a step fails or an asset key is unknown; the chosen model is untouched then.
+    SourceError
+        When the tweets cannot be used.
     SetupError
         When another ``train`` runs in this home.
     """
-    definitions = build_definitions(settings)
-    job = definitions.resolve_job_def(keys.JOB_RETRAIN_FULL if profile == "full" else keys.JOB_RETRAIN)
-    known = {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
     wanted = [name.strip() for name in select.split(",")] if select else None
-    unknown = sorted(set(wanted or []) - known)
-    if unknown:
-        raise TrainingError(
-            f"There is no training asset {unknown[0]!r} in profile {profile}.",
-            f"Choose from: {', '.join(sorted(known))}.",
-        )
     if tune is not None:
-        _check_tuning(tune, wanted or known)
-    ingest = training_config(None, data, rows, encoding)
+        _check_tuning(tune, wanted or _known(build_definitions(settings), profile))
     settings.prepare()
     with only_one(settings, "train"), open_instance(settings) as instance, _sigterm_interrupts():
         fail_orphaned_runs(instance)
+        definitions = build_definitions(settings)
+        tweets = Tweets(data, rows, encoding)
+        config = training_config(None, data, rows, encoding)
         tuned: dict[str, Any] = {}
         if tune is not None:
-            search = definitions.resolve_job_def(keys.JOB_TUNE)
-            config = {keys.TUNING: {"config": vars(tune)}}
-            _execute(settings, search, instance, console, {"ops": ingest["ops"] | config}, None)
-            tuned, config = _winner(settings, tune)
-            # The tweets are in place, and reading them again would make everything anew.
-            wanted = [name for name in sorted(wanted or known) if name not in _INGESTED]
+            tables = plan(
+                settings, instance, tweets, profile=profile, wanted=_INGESTED, force=force, console=console
+            )
+            search = {"ops": config["ops"] | {keys.TUNING: {"config": vars(tune)}}}
+            steps = [*tables.train, AssetKey(keys.TUNING)]
+            _execute(settings, definitions, keys.JOB_TUNE, instance, console, search, steps)
+            tuned, winner = _winner(settings, tune)
+            config = {"ops": config["ops"] | winner["ops"]}
+        decided = plan(
+            settings,
+            instance,
+            tweets,
+            profile=profile,
+            wanted=wanted,
+            # The search has just read the tweets; making them again would make everything anew.
+            spared=_INGESTED if force and tune is not None else (),
+            run_config=config,
+            force=force,
+            console=console,
+        )
+        run_id: str | None = None
+        seconds: float | None = None
+        if decided.train:
+            run_id, seconds = _execute(
+                settings, definitions, job_of(profile), instance, console, config, list(decided.train)
+            )
         else:
-            config = ingest if wanted is None or keys.RAW_TWEETS in wanted else {}
-        run_id, seconds = _execute(settings, job, instance, console, config, wanted)
+            console.print(Text("nothing    has changed; --force trains it again all the same"))
     store = ModelStore(settings.models)
     page = settings.reports / LATEST
     return {
         "run_id": run_id,
         "seconds": seconds,
+        "trained": [key.to_user_string() for key in decided.train],
+        "kept": [key.to_user_string() for key in decided.kept],
         "chosen": store.chosen(),
         "report": str(page) if page.is_file() else None,
         **({"tuned": tuned} if tuned else {}),
-        **_leaderboard(store, run_id),
+        **_leaderboard(settings, store, decided),
     }
 
 
 def _execute(
     settings: Settings,
-    job: JobDefinition,
+    definitions: Definitions,
+    job_name: str,
     instance: DagsterInstance,
     console: Console,
     run_config: dict[str, Any],
-    wanted: list[str] | None,
+    assets: list[AssetKey],
 ) -> tuple[str, float | None]:
-    """Run a job in this process and follow it; returns the run's id and its seconds."""
+    """Make these assets in a run in this process and follow it; returns the run's id and its seconds."""
     run_id, store = str(uuid.uuid4()), ModelStore(settings.models)
     before = store.chosen()
     follower = RunFollower(instance, run_id, lambda event: show_step(console, event))
     with _background_poll(follower):
-        result = job.execute_in_process(
-            run_config=run_config | {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        result = definitions.resolve_job_def(job_name).execute_in_process(
+            run_config=config_of_steps(definitions, run_config, assets)
+            | {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             instance=instance,
             run_id=run_id,
             raise_on_error=False,
-            tags={keys.TAG_ROLE: keys.JOB_RETRAIN},
-            asset_selection=[AssetKey.from_user_string(name) for name in wanted] if wanted else None,
+            # Named from the start: a run that is killed before Spark is up must not stay "started" for ever.
+            tags={keys.TAG_ROLE: keys.JOB_RETRAIN, keys.TAG_PROCESS: process_tag()},
+            asset_selection=assets,
         )
     status = follower.poll()
     if not result.success or status != DagsterRunStatus.SUCCESS:
@@ -209,7 +315,7 @@ def _execute(
         kept = "The chosen model was not touched." if after == before else f"{after} was chosen before that."
         raise TrainingError(
             f"The training run {run_id[:8]} failed: {'; '.join(follower.failures) or 'see the log'}",
-            f"{kept} Mend the cause and run the command again.",
+            f"{kept} Mend the cause and run the command again: what is done is kept.",
         )
     record = instance.get_run_record_by_id(run_id)
     seconds = (record.end_time or 0) - (record.start_time or 0) if record else None
@@ -244,8 +350,10 @@ def _winner(settings: Settings, tune: Tuning) -> tuple[dict[str, Any], dict[str,
     return found | {"settings": best.parameters}, run_config_of(CANDIDATES[tune.candidate], best)
 
 
-def _leaderboard(store: ModelStore, run_id: str) -> dict[str, Any]:
-    trained = [m for m in store.versions(kind="candidate") if m.run_id == run_id]
+def _leaderboard(settings: Settings, store: ModelStore, decided: Plan) -> dict[str, Any]:
+    names = [key.path[-1] for key in (*decided.kept, *decided.train) if key.path[0] == keys.CANDIDATES]
+    data = read_provenance(settings.table(keys.TRAIN_TWEETS)).data_version if names else None
+    trained = [found for name in names if (found := store.latest("candidate", name, data_version=data))]
     chosen = store.chosen()
     return {
         "accuracy": store.manifest(chosen).metrics.get("accuracy") if chosen else None,

@@ -20,12 +20,13 @@ from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import BROKER, ensure_topic
 from sentiment_assets.kafka.replay import ReplayResult, replay_file
 from sentiment_assets.keys import JOB_SCORE_STREAM, TAG_ROLE
+from sentiment_assets.local.artefacts import Tweets
 from sentiment_assets.local.figures import Figures, read_figures
 from sentiment_assets.local.first_training import train_through_dagster
 from sentiment_assets.local.instance import open_instance
 from sentiment_assets.local.live import LiveIngest, live_source
 from sentiment_assets.local.services import DAEMON, NAMES, Services
-from sentiment_assets.local.training import describe_model, training_config
+from sentiment_assets.local.training import describe_model, plan, training_config
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.runtime.instance import only_one
@@ -34,9 +35,11 @@ from sentiment_assets.runtime.java import find_java
 from sentiment_assets.runtime.processes import reap_recorded
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import TrainingSource, resolve
+from sentiment_assets.sources.choice import SAMPLE
 from sentiment_assets.sources.sentiment140 import ENCODING, inspect
 from sentiment_assets.streaming.heartbeat import read_heartbeat, request_stop
 from sentiment_assets.streaming.metrics import serve_metrics
+from sentiment_assets.streaming.serving import reason_not_to_serve
 
 log = logging.getLogger(__name__)
 _STREAM_STOP_SECONDS = 15
@@ -117,7 +120,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         console.print(f"data       {source.note}", markup=False, highlight=False)
         if source.kind == "file":
             # Seconds now instead of a failed run in a minute, or of messages that cannot be taken back.
-            learns = ModelStore(settings.models).chosen() is None
+            learns = reason_not_to_serve(ModelStore(settings.models)) is not None
             inspect(source.path, options.encoding, both_labels=learns)
         # A missing token is known before minutes go into a training.
         live = None if options.source == "file" else live_source(settings, options.source)
@@ -144,7 +147,8 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
 
         stop.orderly = True
         store = ModelStore(settings.models)
-        if store.chosen() is None:
+        if (reason := reason_not_to_serve(store)) is not None:
+            console.print(f"training   {reason}", markup=False, highlight=False)
             _train(settings, options, source, services, instance, console, stop)
         if stop.event.is_set():
             return
@@ -199,12 +203,20 @@ def _train(
             f"training   on a seeded sample of at most {options.rows:,} rows (--rows all for every row), "
             f"profile {options.profile}"
         )
+    decided = plan(
+        settings,
+        instance,
+        Tweets(SAMPLE if source.generated else options.data, options.rows, options.encoding),
+        profile=options.profile,
+        console=console,
+    )
     train_through_dagster(
         instance,
         host=settings.ui_host,
         port=services.port,
         profile=options.profile,
         run_config=training_config(source, options.data, options.rows, options.encoding),
+        assets=list(decided.train),
         console=console,
         wait=stop.wait,
         meanwhile=services.restart_dead,

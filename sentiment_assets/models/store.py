@@ -10,10 +10,12 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as package_version
 from pathlib import Path
 
@@ -94,7 +96,7 @@ class ModelStore:
                 **draft.model_dump(),
                 version=version,
                 created_at=created,
-                pins={"sentiment-assets": __version__} | {name: package_version(name) for name in _PINNED},
+                pins={"sentiment-assets": __version__} | {name: _installed(name) for name in _PINNED},
                 files={
                     path.relative_to(staging).as_posix(): (path.stat().st_size, _sha256(path))
                     for path in sorted(staging.rglob("*"))
@@ -316,6 +318,15 @@ class ModelStore:
             f"The model store {self.root} cannot be written ({error.strerror or error}).",
             "Free some disk, make it writable, or point SENTIMENT_HOME at another folder.",
         )
+
+
+def _installed(package: str) -> str:
+    """Version of a package; the Python folder that a cluster's own Spark brings along has no metadata."""
+    try:
+        return package_version(package)
+    except PackageNotFoundError:
+        module = sys.modules.get(package)
+        return str(getattr(module, "__version__", "unknown"))
 
 
 def _promotion(version: str, reason: str) -> Promotion:

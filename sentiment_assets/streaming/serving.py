@@ -3,14 +3,15 @@
 Does not belong here: choosing it (``models``), applying it (``spark.scoring``).
 """
 
-from importlib.metadata import version as installed_version
-
+import pyspark
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.ml import PipelineModel
 
 from sentiment_assets.failures import ModelError
+from sentiment_assets.models.compatibility import require_fit
 from sentiment_assets.models.store import ModelStore
+from sentiment_assets.spark.features import VARIANTS
 
 _PIPELINE = "pipeline"
 
@@ -29,27 +30,40 @@ def version_to_serve(store: ModelStore, asked: str | None) -> str:
     return version
 
 
-def load_model(store: ModelStore, version: str) -> PipelineModel:
-    """Load a version whose files are intact and that this Spark can read.
+def check_fit(store: ModelStore, version: str) -> None:
+    """Refuse a version that this installation must not serve; starts no JVM.
 
     Raises
     ------
     ModelError
-        When it is missing, damaged, no scoring model, or was written by another Spark release line.
+        When it is unknown, or :func:`~..models.compatibility.require_fit` says so.
+    """
+    features = {name: variant.code_version for name, variant in VARIANTS.items()}
+    require_fit(store.manifest(version), spark=pyspark.__version__, features=features)
+
+
+def reason_not_to_serve(store: ModelStore) -> str | None:
+    """Why what is chosen cannot be served here; ``None``: it can, as far as its manifest tells."""
+    chosen = store.chosen()
+    if chosen is None:
+        return "no model is chosen yet"
+    try:
+        check_fit(store, chosen)
+    except ModelError as error:
+        return error.what
+    return None
+
+
+def load_model(store: ModelStore, version: str) -> PipelineModel:
+    """Load a version whose files are intact and that fits this Spark and these features.
+
+    Raises
+    ------
+    ModelError
+        When it is missing, damaged, no scoring model, or does not fit.
     """
     folder = store.folder(version)
-    manifest = store.manifest(version)
-    if manifest.kind != "candidate":
-        raise ModelError(
-            f"{version} is a feature pipeline and cannot score.",
-            "Name a candidate: `sentiment-assets models list`.",
-        )
-    wrote, here = manifest.pins.get("pyspark", "unknown"), installed_version("pyspark")
-    if _line(wrote) != _line(here):
-        raise ModelError(
-            f"The model {version} was written by Spark {wrote}, this is Spark {here}.",
-            "Train it anew with `sentiment-assets train`, or install the versions of requirements.lock.",
-        )
+    check_fit(store, version)
     try:
         return PipelineModel.load(str(folder / _PIPELINE))
     except (Py4JError, PySparkException, OSError, ValueError, KeyError) as error:
@@ -57,8 +71,3 @@ def load_model(store: ModelStore, version: str) -> PipelineModel:
             f"The model {version} cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]}).",
             "Promote another version: `sentiment-assets models list`.",
         ) from error
-
-
-def _line(version: str) -> list[str]:
-    """Major and minor number: Spark reads pipelines of its own release line."""
-    return version.split(".")[:2]
