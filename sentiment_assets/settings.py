@@ -6,7 +6,7 @@ Does not belong here: options of one command (``cli``) or of one run (Dagster co
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import platformdirs
 import psutil
@@ -16,6 +16,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sentiment_assets.failures import SetupError
 
 PUBLISHED_ZIP = "https://cs.stanford.edu/people/alecmgo/trainingandtestdata.zip"
+
+
+URI_KINDS = {"gs": "gcsfs", "s3a": "s3fs", "file": "fsspec"}
+"""Kinds of URI that Spark, delta-rs and fsspec spell alike, and the package with which Python opens them.
+
+``abfss`` and ``hdfs`` are not among them: fsspec's paths lose the account or the name node, so that Spark would be
+given another place.
+"""
 
 
 def _default_home() -> Path:
@@ -30,6 +38,43 @@ def _default_training_memory() -> str:
     """Half of the machine's memory, between 2 and 10 GiB (1.6 M rows need 10)."""
     half = psutil.virtual_memory().total // 2 // 2**30
     return f"{max(2, min(10, half))}g"
+
+
+def location(text: str) -> Path:
+    """A folder or file named by a person: a path of this machine, made absolute, or a URI.
+
+    A URI gives a ``UPath``, which has the methods of ``Path`` and whose text is the URI. It is no ``Path`` to
+    ``isinstance``, which is how :func:`is_local` tells them apart.
+
+    Raises
+    ------
+    SetupError
+        When it is a URI of another kind than those of :data:`URI_KINDS`, or its package is not installed.
+    """
+    if "://" not in text:
+        return Path(text).expanduser().absolute()
+    kind = text.partition("://")[0]
+    if kind not in URI_KINDS:
+        raise SetupError(
+            f"{text} is a URI of a kind that is not supported.", f"Use one of: {', '.join(URI_KINDS)}."
+        )
+    # Imported here: most installations have no URI, and every command imports the settings.
+    from fsspec import get_filesystem_class
+    from upath import UPath
+
+    try:
+        get_filesystem_class(kind)
+    except ImportError as error:
+        raise SetupError(
+            f"{text} cannot be opened: the Python package for {kind}:// is not installed ({error}).",
+            f"Install it: pip install {URI_KINDS[kind]}.",
+        ) from error
+    return cast(Path, UPath(text.rstrip("/")))
+
+
+def is_local(path: Path) -> bool:
+    """Whether this is a path of this machine, which can be locked, renamed in one step and flushed; not a URI."""
+    return isinstance(path, Path)
 
 
 class Settings(BaseSettings):
@@ -49,8 +94,13 @@ class Settings(BaseSettings):
     home: Path = Field(
         default_factory=_default_home, description="Folder of all state; deleting it is a full reset."
     )
-    data: Path | None = Field(
-        default=None, description="Training file (CSV or zip) when --data is not given."
+    storage: str | None = Field(
+        default=None,
+        description="Where tables, models and checkpoints live, if not in SENTIMENT_HOME: a folder or a URI "
+        "(gs://bucket/path, s3a://bucket/path, file:///path).",
+    )
+    data: str | None = Field(
+        default=None, description="Training file (CSV or zip; a path or URI) when --data is not given."
     )
     source_url: str = Field(
         default=PUBLISHED_ZIP, description="Where the published Sentiment140 zip is fetched."
@@ -182,19 +232,30 @@ class Settings(BaseSettings):
         return self.root / "dagster_home"
 
     @property
+    def storage_root(self) -> Path:
+        """Where what has to outlive the driver's machine is kept; see :func:`is_local`.
+
+        Raises
+        ------
+        SetupError
+            When SENTIMENT_STORAGE is a URI and the package for its kind is not installed.
+        """
+        return self.root if self.storage is None else location(self.storage)
+
+    @property
     def lake(self) -> Path:
         """Delta tables, one folder each."""
-        return self.root / "lake"
+        return self.storage_root / "lake"
 
     @property
     def models(self) -> Path:
         """The model store."""
-        return self.root / "models"
+        return self.storage_root / "models"
 
     @property
     def checkpoints(self) -> Path:
         """Structured Streaming checkpoints, one folder per query."""
-        return self.root / "checkpoints"
+        return self.storage_root / "checkpoints"
 
     @property
     def kafka(self) -> Path:
@@ -245,7 +306,8 @@ class Settings(BaseSettings):
         """
         try:
             for folder in (self.dagster_home, self.lake, self.models, self.checkpoints, self.logs, self.run):
-                folder.mkdir(parents=True, exist_ok=True)
+                if is_local(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self.run, os.W_OK):
                 raise PermissionError(13, "Permission denied", str(self.run))
         except OSError as error:

@@ -72,7 +72,9 @@ def raw_tweets(
     context.log.info(f"{source.path.name}: {source.note}")
     found = inspect(source.path, encoding=config.encoding)
     session = spark.session(context.instance, context.run_id)
-    read = read_raw(session, found.path, encoding=config.encoding, rows=config.rows, seed=settings.seed)
+    read = read_raw(
+        session, found.path, encoding=config.encoding, rows=config.rows, seed=settings.seed, uri=source.uri
+    )
     delta.overwrite(read.rejected, settings.table(REJECTED_ROWS.name), REJECTED_ROWS)
     sample = f"seeded sample of at most {config.rows:,} rows" if config.rows else "all rows"
     provenance = Provenance(

@@ -13,13 +13,13 @@ from typing import Any
 from pyspark.sql import SparkSession
 from rich.console import Console
 
-from sentiment_assets.failures import BrokerError, ModelError, SentimentError
+from sentiment_assets.failures import BrokerError, ModelError, SentimentError, SetupError
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic, remove_topic
 from sentiment_assets.kafka.replay import replay_file
 from sentiment_assets.local.training import train
 from sentiment_assets.models.store import ModelStore
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.sources import resolve
 from sentiment_assets.spark.session import build_session
 from sentiment_assets.streaming.latency import visible_latency
@@ -151,7 +151,7 @@ def _lease(
 def _scratch(settings: Settings, name: str) -> Iterator[Settings]:
     """A home of its own inside the real one, removed afterwards; downloads are shared."""
     home = settings.root / "tmp" / f"bench-{name}-{uuid.uuid4().hex[:8]}"
-    scratch = settings.model_copy(update={"home": home})
+    scratch = settings.model_copy(update={"home": home, "storage": None})
     settings.downloads.mkdir(parents=True, exist_ok=True)
     home.mkdir(parents=True)
     try:
@@ -166,6 +166,10 @@ def _scratch(settings: Settings, name: str) -> Iterator[Settings]:
 def _stream_bench(settings: Settings, data: str | None) -> Iterator[tuple[Settings, str, Path]]:
     """A scratch home with the real models, a topic of its own on a running broker, and a file to replay."""
     settings.prepare()
+    if not is_local(settings.models):
+        raise SetupError(
+            f"The benchmarks measure local folders, not {settings.models}.", "Unset SENTIMENT_STORAGE."
+        )
     if ModelStore(settings.models).chosen() is None:
         raise ModelError("No model is chosen yet.", "Run `sentiment-assets train` or `make run` first.")
     source = resolve(settings, data)

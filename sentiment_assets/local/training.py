@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Collection
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus, Definitions
@@ -29,7 +28,7 @@ from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.resources.provenance import read_provenance
 from sentiment_assets.runtime.identity import process_tag
 from sentiment_assets.runtime.instance import only_one
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, location
 from sentiment_assets.sources.sentiment140 import ENCODING
 from sentiment_assets.spark.training import CANDIDATES
 from sentiment_assets.spark.tuning import best_of
@@ -61,7 +60,7 @@ def training_config(
     """
     asked = "sample" if source is not None and source.kind == "generated" else data
     if asked is not None and asked != "sample":
-        asked = str(Path(asked).expanduser().absolute())
+        asked = str(location(asked))
     stated = (("data", asked), ("rows", rows), ("encoding", encoding))
     config: dict[str, Any] = {key: value for key, value in stated if value}
     return {"ops": {keys.RAW_TWEETS: {"config": config}}}

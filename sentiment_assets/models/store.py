@@ -12,6 +12,7 @@ import secrets
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,11 +21,13 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from fsspec.core import url_to_fs
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sentiment_assets import __version__
 from sentiment_assets.failures import ModelError
 from sentiment_assets.models.manifest import Draft, Kind, Manifest, Source
+from sentiment_assets.settings import is_local
 
 __all__ = ["Draft", "Manifest", "ModelStore", "Promotion", "Source"]
 
@@ -37,6 +40,7 @@ _PINNED = ("pyspark", "delta-spark", "numpy")
 _LOCK_SECONDS = 30
 _KEPT_PROMOTIONS = 5
 _HISTORY = 100
+_ABANDONED_SECONDS = 86_400
 _RETRAIN = "Run `sentiment-assets train`, or promote another version (`sentiment-assets models list`)."
 
 
@@ -57,12 +61,12 @@ class _Pointer(BaseModel):
 
 
 class ModelStore:
-    """Versions of fitted models under one folder; safe for several processes at once.
+    """Versions of fitted models under one folder; safe for several processes of this machine at once.
 
     Parameters
     ----------
     root
-        ``SENTIMENT_HOME/models``; created when the first model is saved.
+        ``SENTIMENT_HOME/models``, or a URI of an object store; created when the first model is saved.
     """
 
     def __init__(self, root: Path) -> None:
@@ -85,6 +89,8 @@ class ModelStore:
         """
         created = datetime.now(UTC)
         version = f"{created:%Y%m%d-%H%M%S}-{_slug(draft.name)}-{secrets.token_hex(2)}"
+        if not is_local(self.root):
+            return self._save_objects(draft, version, created, write)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.root))
@@ -92,17 +98,7 @@ class ModelStore:
             raise self._cannot_write(error) from error
         try:
             write(staging)
-            manifest = Manifest(
-                **draft.model_dump(),
-                version=version,
-                created_at=created,
-                pins={"sentiment-assets": __version__} | {name: _installed(name) for name in _PINNED},
-                files={
-                    path.relative_to(staging).as_posix(): (path.stat().st_size, _sha256(path))
-                    for path in sorted(staging.rglob("*"))
-                    if path.is_file()
-                },
-            )
+            manifest = _manifest_of(draft, version, created, staging)
             (staging / _MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
             _flush(staging)
             staging.chmod(0o755)
@@ -112,6 +108,19 @@ class ModelStore:
             raise self._cannot_write(error) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+        return manifest
+
+    def _save_objects(
+        self, draft: Draft, version: str, created: datetime, write: Callable[[Path], object]
+    ) -> Manifest:
+        """An object store renames nothing in one step: the manifest, written last, makes the version exist."""
+        folder = self.root / version
+        try:
+            write(folder)
+            manifest = _manifest_of(draft, version, created, folder)
+            (folder / _MANIFEST).write_text(manifest.model_dump_json(indent=1), encoding="utf-8")
+        except OSError as error:
+            raise self._cannot_write(error) from error
         return manifest
 
     def manifest(self, version: str) -> Manifest:
@@ -249,11 +258,28 @@ class ModelStore:
             old = [version for versions in by_name.values() for version in versions[keep:]]
             removed = [version for version in old if version not in lately]
             for version in removed:
-                # Renamed first: a version is there as a whole or not at all.
-                trash = self.root / f"{_STAGING}{version}"
-                (self.root / version).replace(trash)
-                shutil.rmtree(trash, ignore_errors=True)
+                self._remove(version)
+            self._remove_abandoned()
         return removed
+
+    def _remove(self, version: str) -> None:
+        """A version is there as a whole or not at all, so its name or its manifest goes first."""
+        folder = self.root / version
+        if is_local(folder):
+            trash = self.root / f"{_STAGING}{version}"
+            folder.replace(trash)
+            shutil.rmtree(trash, ignore_errors=True)
+        else:
+            (folder / _MANIFEST).unlink()
+            filesystem, path = url_to_fs(str(folder))
+            filesystem.rm(path, recursive=True)
+
+    def _remove_abandoned(self) -> None:
+        """What a killed process was saving; nobody saves for a day."""
+        if is_local(self.root):
+            for folder in self.root.glob(f"{_STAGING}*"):
+                if time.time() - folder.stat().st_mtime > _ABANDONED_SECONDS:
+                    shutil.rmtree(folder, ignore_errors=True)
 
     def _manifests(self) -> Iterator[Manifest]:
         if not self.root.is_dir():
@@ -288,6 +314,9 @@ class ModelStore:
     def _choose(self, version: str, history: list[Promotion]) -> None:
         pointer = _Pointer(version=version, history=history[-_HISTORY:])
         try:
+            if not is_local(self.root):
+                (self.root / _POINTER).write_text(pointer.model_dump_json(indent=1), encoding="utf-8")
+                return
             with tempfile.NamedTemporaryFile(
                 "w", dir=self.root, prefix=f".{_POINTER}-", encoding="utf-8", delete=False
             ) as file:
@@ -302,8 +331,9 @@ class ModelStore:
     @contextmanager
     def _lock(self) -> Iterator[None]:
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.root / ".lock", timeout=_LOCK_SECONDS):
+            if is_local(self.root):
+                self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self._lock_file(), timeout=_LOCK_SECONDS):
                 yield
         except Timeout as error:
             raise ModelError(
@@ -313,11 +343,30 @@ class ModelStore:
         except OSError as error:
             raise self._cannot_write(error) from error
 
+    def _lock_file(self) -> Path:
+        """Beside the versions; for an object store on this machine, and so between its processes only."""
+        if is_local(self.root):
+            return self.root / ".lock"
+        name = hashlib.sha256(str(self.root).encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir(), f"sentiment-assets-models-{name}.lock")
+
     def _cannot_write(self, error: OSError) -> ModelError:
         return ModelError(
             f"The model store {self.root} cannot be written ({error.strerror or error}).",
             "Free some disk, make it writable, or point SENTIMENT_HOME at another folder.",
         )
+
+
+def _manifest_of(draft: Draft, version: str, created: datetime, folder: Path) -> Manifest:
+    """The record of what is in the folder."""
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=str)
+    return Manifest(
+        **draft.model_dump(),
+        version=version,
+        created_at=created,
+        pins={"sentiment-assets": __version__} | {name: _installed(name) for name in _PINNED},
+        files={path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path)) for path in files},
+    )
 
 
 def _installed(package: str) -> str:

@@ -9,6 +9,7 @@ from typing import Self
 from deltalake import DeltaTable
 
 from sentiment_assets.failures import TableError
+from sentiment_assets.spark.delta import table_exists
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def read_provenance(path: Path) -> Provenance:
     TableError
         When the table is missing or was not written by an asset of ours.
     """
-    if not (path / "_delta_log").is_dir():
+    if not table_exists(path):
         raise TableError(
             f"The table {path.name} does not exist.", "Materialize raw_tweets and the assets that follow it."
         )

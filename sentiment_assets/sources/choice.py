@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sentiment_assets.settings import Settings
+from fsspec.core import url_to_fs
+
+from sentiment_assets.failures import SourceError
+from sentiment_assets.settings import Settings, is_local, location
 from sentiment_assets.sources import generated
 from sentiment_assets.sources.progress import OnProgress, silent
 from sentiment_assets.sources.sentiment140.published import UnreachableError, download
@@ -29,11 +32,14 @@ class TrainingSource:
         ``file`` (named by the user), ``published`` (Sentiment140) or ``generated``.
     note
         A phrase about it that every place showing a result repeats.
+    uri
+        Where an object store has it; ``path`` is a copy of that. A cluster reads it from there.
     """
 
     path: Path
     kind: Literal["file", "published", "generated"]
     note: str
+    uri: str | None = None
 
     @property
     def generated(self) -> bool:
@@ -55,8 +61,8 @@ def resolve(
     settings
         Their ``data`` counts where the caller names none.
     data
-        A path; ``"sample"`` for the generated sample; ``None`` for ``settings.data`` (of the same meaning), else the
-        published zip, else, where it cannot be reached, the generated sample.
+        A path or URI; ``"sample"`` for the generated sample; ``None`` for ``settings.data`` (of the same meaning), else
+        the published zip, else, where it cannot be reached, the generated sample.
     on_progress
         Called with lines of text while something is downloaded.
     generated_rows
@@ -69,15 +75,35 @@ def resolve(
     SetupError
         When the downloads folder cannot be written.
     """
-    named = Path(data) if data else settings.data
-    if named == Path(SAMPLE):
+    named = data or settings.data
+    if named == SAMPLE:
         return _generated(settings, generated_rows, NOT_REAL)
-    if named is not None:
-        return TrainingSource(named.expanduser().absolute(), "file", f"your file {named.name}")
+    if named:
+        place = location(named)
+        note = f"your file {place.name}"
+        if is_local(place):
+            return TrainingSource(place, "file", note)
+        return TrainingSource(_copy(settings, str(place)), "file", note, uri=str(place))
     try:
         return TrainingSource(download(settings, on_progress), "published", "Sentiment140 as published")
     except UnreachableError as error:
         return _generated(settings, generated_rows, f"{NOT_REAL}: {error.what.rstrip('.')}")
+
+
+def _copy(settings: Settings, uri: str) -> Path:
+    """A copy of an object, to be inspected; the same object is copied once."""
+    filesystem, path = url_to_fs(uri)
+    try:
+        folder = settings.downloads / "objects" / str(filesystem.ukey(path))[:16]
+        target = folder / Path(path).name
+        if not target.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            part = target.with_name(f"{target.name}.part")
+            filesystem.get_file(path, str(part))
+            part.replace(target)
+    except OSError as error:
+        raise SourceError(f"{uri} cannot be read ({error.strerror or error}).", "Check the URI.") from error
+    return target
 
 
 def _generated(settings: Settings, rows: int, note: str) -> TrainingSource:

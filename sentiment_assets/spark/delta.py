@@ -1,4 +1,4 @@
-"""Delta tables on a local disk: created from their schema, replaced in one commit, read with and without a JVM.
+"""Delta tables on a local disk or in an object store: created from their schema, replaced in one commit, read.
 
 Belongs here: files, commits, locks and what can go wrong with them.
 Does not belong here: which columns a table has (``schemas``) or what is in them.
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 
 from sentiment_assets.failures import TableError
 from sentiment_assets.schemas import Table
+from sentiment_assets.settings import is_local
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -165,13 +166,17 @@ def vacuum(spark: "SparkSession", path: Path) -> None:
 def writer_lock(path: Path) -> Iterator[None]:
     """Be the only process that writes the table (Delta on a local disk has no lock of its own).
 
-    Within one process it may be taken again, from any thread: a stream holds it as long as it runs.
+    Within one process it may be taken again, from any thread: a stream holds it as long as it runs. A table in an
+    object store needs no lock: its log store lets one of two commits win, and the other is tried again or fails.
 
     Raises
     ------
     TableError
         When another process holds it.
     """
+    if not is_local(path):
+        yield
+        return
     file = path.parent / ".locks" / f"{path.name}.lock"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +197,7 @@ def writer_lock(path: Path) -> Iterator[None]:
 
 def table_exists(path: Path) -> bool:
     """Whether there is a Delta table; starts no JVM."""
-    return next(_commits(path), None) is not None
+    return next(_commits(path), None) is not None if is_local(path) else DeltaTable.is_deltatable(str(path))
 
 
 def table_version(path: Path) -> int:
@@ -204,7 +209,7 @@ def table_version(path: Path) -> int:
         When the table does not exist.
     """
     _require(path)
-    return max(_commits(path))
+    return max(_commits(path)) if is_local(path) else _open(path).version()
 
 
 def row_count(path: Path) -> int:

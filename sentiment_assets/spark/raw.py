@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 NEUTRAL_LABEL = "neutral label"
 
 _CORRUPT = "_corrupt"
+_GLOB = re.compile(r"([\[\]{}*?\\])")
 _SPARK_ENCODINGS = {"iso8859-1": "ISO-8859-1", "utf-8-sig": "UTF-8"}
 
 
@@ -72,6 +73,7 @@ def read_raw(
     encoding: str = _rows.ENCODING,
     rows: int | None = None,
     seed: int = 0,
+    uri: str | None = None,
 ) -> RawRead:
     """Read a file to learn from.
 
@@ -88,6 +90,8 @@ def read_raw(
     seed
         Of the sample. The same seed takes the same rows whatever the partitions are, and a smaller sample is
         part of a larger one.
+    uri
+        Where Spark reads the same CSV instead, since executors elsewhere do not have ``path``.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def read_raw(
     SetupError
         When there is no room to unpack a zip.
     """
-    judged = _judge(spark, path, encoding)
+    judged = _judge(spark, path, encoding, uri)
     tweets = judged.where("reason IS NULL").select(
         F.trim("target").cast("int").alias("target"), *RAW_TWEETS.column_names[1:]
     )
@@ -178,7 +182,7 @@ def _sample(tweets: "DataFrame", rows: int, seed: int) -> "DataFrame":
     return tweets if bound is None or bound["found"] <= rows else tweets.where(draw < bound["draw"])
 
 
-def _judge(spark: "SparkSession", path: Path, encoding: str) -> "DataFrame":
+def _judge(spark: "SparkSession", path: Path, encoding: str, uri: str | None = None) -> "DataFrame":
     """All rows as text columns, with ``reason`` (null: usable) and ``row`` (as read)."""
     codec = _rows.codec_name(encoding)
     schema = ", ".join(f"{name} STRING" for name in (*_rows.COLUMNS, _CORRUPT))
@@ -190,7 +194,7 @@ def _judge(spark: "SparkSession", path: Path, encoding: str) -> "DataFrame":
         .option("columnNameOfCorruptRecord", _CORRUPT)
         # With pruning a row of seven columns passes whenever fewer are asked for.
         .option("columnPruning", "false")
-        .csv(_without_globs(_unpacked(spark, path)))
+        .csv(_place(spark, path, uri))
     )
     as_read = F.coalesce(_CORRUPT, F.to_csv(F.struct(*_rows.COLUMNS)))
     return frame.select(*_rows.COLUMNS, _reason().alias("reason"), as_read.alias("row"))
@@ -205,6 +209,14 @@ def _reason() -> "Column":
         .when(F.trim(F.coalesce("tweet_id", F.lit(""))) == "", _rows.MISSING_ID)
         .when(F.trim(F.coalesce("text", F.lit(""))) == "", _rows.EMPTY_TEXT)
     )
+
+
+def _place(spark: "SparkSession", path: Path, uri: str | None) -> str:
+    """What Spark reads: the object itself where there is one, unless it is a zip, which was unpacked here."""
+    unpacked = _unpacked(spark, path)
+    if uri is not None and unpacked == path.absolute():
+        return _GLOB.sub(r"\\\1", uri)
+    return _without_globs(unpacked)
 
 
 def _unpacked(spark: "SparkSession", path: Path) -> Path:
@@ -235,4 +247,4 @@ def _unpacked(spark: "SparkSession", path: Path) -> Path:
 
 def _without_globs(path: Path) -> str:
     """The path as Spark takes it literally: brackets and the like in a file name are no pattern."""
-    return "file://" + re.sub(r"([\[\]{}*?\\])", r"\\\1", str(path))
+    return "file://" + _GLOB.sub(r"\\\1", str(path))

@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from numpy.typing import NDArray
 
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.spark.delta import table_exists
 from sentiment_assets.streaming.positions import Offsets
 
@@ -91,13 +91,18 @@ def _read(settings: Settings, name: str, *, with_sentiment: bool) -> tuple[Mappi
     table: Path = settings.table(name)
     if not table_exists(table):
         return {}, 0, 0
-    files = DeltaTable(str(table)).get_add_actions(flatten=True)["path"].to_pylist()
+    delta = DeltaTable(str(table))
+    files = delta.get_add_actions(flatten=True)["path"].to_pylist()
     if not files:
         return {}, 0, 0
     columns = ["topic", "partition", "offset", *(["sentiment"] if with_sentiment else [])]
     # Delta's own pyarrow reader first turns the statistics of every file into a filter: twice the time.
     compact = ds.ParquetFileFormat(dictionary_columns={"topic", "sentiment"})
-    rows = ds.dataset([str(table / file) for file in files], format=compact).to_table(columns=columns)
+    rows = (
+        ds.dataset([str(table / file) for file in files], format=compact)
+        if is_local(table)
+        else delta.to_pyarrow_dataset()
+    ).to_table(columns=columns)
     everything = rows.num_rows
     positive = pc.sum(pc.equal(rows["sentiment"], "positive")).as_py() if with_sentiment else 0
     rows = rows.filter(pc.equal(rows["topic"], settings.topic))

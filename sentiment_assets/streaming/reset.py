@@ -3,13 +3,11 @@
 Does not belong here: verifying that they belong together (``pairing``).
 """
 
-import shutil
-
 from sentiment_assets.failures import StreamError
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.exclusive import exclude_streams
-from sentiment_assets.streaming.files import replace_file
+from sentiment_assets.streaming.files import remove_folder, replace_file
 
 _MARKER = "stream.reset"
 
@@ -56,9 +54,8 @@ def _remove(settings: Settings) -> None:
     )
     try:
         for folder in folders:
-            if folder.exists():
-                shutil.rmtree(folder)
-        settings.checkpoints.mkdir(parents=True)
+            remove_folder(folder)
+        settings.checkpoints.mkdir(parents=True, exist_ok=True)
         (settings.run / _MARKER).unlink()
     except OSError as error:
         raise StreamError(

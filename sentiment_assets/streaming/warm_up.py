@@ -7,7 +7,6 @@ Does not belong here: the plan (``query``).
 
 import json
 import logging
-import shutil
 from pathlib import Path
 
 from pyspark.ml import PipelineModel
@@ -15,6 +14,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.files import remove_folder
 from sentiment_assets.streaming.jvm import jvm
 from sentiment_assets.streaming.query import kafka_options, predictions
 
@@ -57,14 +57,15 @@ def warm_up(
     system = jvm(spark).java.lang.System
     if system.getProperty(_WARM) is not None:
         return
-    scratch = settings.run / "warm-up"
-    shutil.rmtree(scratch, ignore_errors=True)
+    # Where the tables are: a cluster's executors write there, and nowhere on the driver's disk.
+    scratch = settings.storage_root / "tmp" / "warm-up"
+    remove_folder(scratch)
     try:
         _stream_into(scratch, predictions(_made_up(spark, settings.topic), model, "warm-up"))
         _read_kafka(spark, settings, bootstrap, available)
         system.setProperty(_WARM, "yes")
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        remove_folder(scratch)
 
 
 def _made_up(spark: SparkSession, topic: str) -> DataFrame:

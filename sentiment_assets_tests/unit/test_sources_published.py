@@ -188,7 +188,7 @@ def test_without_a_connection_the_generated_sample_is_used_and_says_so(settings,
 
 
 def test_a_named_file_wins_over_the_published_one(settings, tmp_path):
-    source = resolve(settings.model_copy(update={"data": Path("of/the/settings.csv")}))
+    source = resolve(settings.model_copy(update={"data": "of/the/settings.csv"}))
     assert (source.kind, source.path) == ("file", Path("of/the/settings.csv").absolute())
     assert resolve(settings, str(tmp_path / "mine.csv")).path == tmp_path / "mine.csv"
 
