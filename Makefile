@@ -15,7 +15,7 @@ IMAGE ?= sentiment-assets:latest
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
 
-.PHONY: help setup run chaos soak test test-fast test-deployment lint format snapshot doctor bench proof-sources proof-sinks audit wheel image smoke-compose clean
+.PHONY: help setup run chaos soak test test-fast test-cluster test-deployment lint format snapshot doctor bench proof-sources proof-sinks audit wheel image smoke-compose clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,9 @@ test-fast: $(VENV)/.dev ## Unit tests without a JVM, seconds
 
 test-deployment: setup ## The services of docker/ as plain processes, Dagster on a real PostgreSQL (4 minutes)
 	@exec $(BIN)/pytest -o addopts='-ra --strict-markers --timeout=900' sentiment_assets_tests/deployment $(ARGS)
+
+test-cluster: setup ## Training, stream and spark-submit on a real Spark master with two workers (8 minutes)
+	@exec $(BIN)/pytest -o addopts='-ra --strict-markers --timeout=900' sentiment_assets_tests/cluster $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, its formatter, and mypy
 	@$(BIN)/ruff check .

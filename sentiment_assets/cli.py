@@ -18,7 +18,7 @@ import typer
 from rich.text import Text
 
 from sentiment_assets import __version__
-from sentiment_assets.commands import history, ingest, kafka, letters, sink, watching
+from sentiment_assets.commands import history, ingest, kafka, letters, sink, submit, watching
 from sentiment_assets.commands.output import Json, console, emit, note, pairs
 from sentiment_assets.failures import SentimentError
 from sentiment_assets.settings import Settings
@@ -41,6 +41,7 @@ app.add_typer(letters.app, name="dead-letters")
 app.command()(history.rescore)
 app.command()(history.backfill)
 app.command()(watching.metrics)
+app.add_typer(submit.app, name="submit")
 
 Data = Annotated[
     str | None,

@@ -22,6 +22,7 @@ _OURS = (
     "run",
     "tmp",
     "downloads",
+    "dist",
     "reports",
     "spool",
     "staging",

@@ -86,6 +86,11 @@ def jar_paths(
     return [folder / name for name in sorted(expected)]
 
 
+def jar_names(configuration: Configuration) -> list[str]:
+    """File names of the jars of one configuration; nothing is fetched."""
+    return sorted(_expected(configuration))
+
+
 def damaged_jars(configuration: Configuration, settings: Settings, *, verify: bool = False) -> dict[str, str]:
     """What is wrong with the cache: file name -> reason; empty when all jars can be used.
 

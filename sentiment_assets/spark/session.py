@@ -12,15 +12,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import pyspark
+
 from sentiment_assets.failures import SetupError
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, is_local
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 Role = Literal["training", "stream"]
+
+RELEASE_LINE = "4.2"
+"""Of Spark; pyproject.toml and runtime/ivy.xml pin the release."""
 
 _LOG4J = """\
 rootLogger.level = warn
@@ -40,12 +45,12 @@ appender.file.strategy.max = 3
 
 
 def spark_conf(settings: Settings, *, role: Role, app_name: str) -> dict[str, str]:
-    """Spark settings for one role.
+    """Spark settings for one role, on this machine or on a cluster.
 
     Parameters
     ----------
     settings
-        Installation settings; names the master, the memory and the folders.
+        Installation settings; name the master, the memory and the folders.
     role
         ``training`` gets the large heap; ``stream`` the small one and the fast local checkpoint manager.
     app_name
@@ -55,52 +60,96 @@ def spark_conf(settings: Settings, *, role: Role, app_name: str) -> dict[str, st
     -------
     dict
         Spark property -> value. The numbers come from measurements on two cores (sources named beside them).
+        Sizes of a cluster's executors are not among them: they belong into its ``spark-defaults.conf``.
 
     Raises
     ------
     SetupError
-        When Java or the jars are missing, or the log folder cannot be written.
+        When Java or the jars are missing, the log folder cannot be written, or a cluster has another Spark.
     """
-    java = find_java()
-    os.environ["JAVA_HOME"] = str(java.home)
-    os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    jars = jar_paths("spark", settings)
-    log4j = _write_log4j(settings, role)
-    temporary = settings.root / "tmp"
     conf = {
         "spark.app.name": app_name,
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.sql.session.timeZone": "UTC",
+        # One snapshot partition: 0.28 s an append instead of 0.39 s with Delta's defaults.
+        "spark.databricks.delta.snapshotPartitions": "1",
+        # Its default turns VACUUM into a job of 10,000 tasks: 50 s on an almost empty table.
+        "spark.sql.sources.parallelPartitionDiscovery.parallelism": "32",
+        # Of file: URIs only; an object store has a log store of its own.
+        "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
+    }
+    if role == "stream" and is_local(settings.checkpoints):
+        # The default forks chmod and readlink for every file: 150 ms a batch instead of 55 ms.
+        conf["spark.sql.streaming.checkpointFileManagerClass"] = (
+            "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+        )
+    if submitted():
+        _require_release_line(pyspark.__version__)
+        # The JVM runs already: master, jars, heap and Python are what was given to spark-submit.
+        return conf
+    conf |= _own_jvm(settings, role)
+    master = settings.spark_master
+    if master.startswith("local"):
+        conf |= {
+            "spark.sql.shuffle.partitions": "2",
+            "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
+        }
+    if _on_this_machine(master):
+        # Else Spark asks the resolver for this machine's name and warns about what it finds.
+        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+        os.environ["PYSPARK_PYTHON"] = sys.executable
+        conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+    else:
+        # Executors elsewhere may have their Python at another place; then the variable names it.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    return conf
+
+
+def submitted() -> bool:
+    """Whether ``spark-submit`` has started this process, and the JVM before it."""
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def _require_release_line(version: str) -> None:
+    """A cluster brings its own Spark, and Delta's jar fits one release line only.
+
+    Raises
+    ------
+    SetupError
+        When it is another one.
+    """
+    if not version.startswith(f"{RELEASE_LINE}."):
+        raise SetupError(
+            f"This cluster runs Spark {version}; the jars and models here are made for Spark {RELEASE_LINE}.",
+            "Use a cluster with that version, or point SPARK_HOME at one (docs/dataproc.md).",
+        )
+
+
+def _own_jvm(settings: Settings, role: Role) -> dict[str, str]:
+    """What a JVM of our own is started with."""
+    java = find_java()
+    os.environ["JAVA_HOME"] = str(java.home)
+    os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+    log4j = _write_log4j(settings, role)
+    temporary = settings.root / "tmp"
+    return {
         "spark.master": settings.spark_master,
         "spark.driver.memory": settings.training_memory if role == "training" else settings.stream_memory,
         "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j.as_uri()}",
         # Local files, not spark.jars.packages: that resolves at each start, checks nothing, fails offline.
-        "spark.jars": ",".join(str(jar) for jar in jars),
-        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
-        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
-        "spark.sql.session.timeZone": "UTC",
+        # A cluster's executors fetch them from the driver.
+        "spark.jars": ",".join(str(jar) for jar in jar_paths("spark", settings)),
         "spark.sql.warehouse.dir": str(temporary / "warehouse"),
         "spark.local.dir": str(temporary),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        # One snapshot partition: 0.28 s an append instead of 0.39 s with Delta's defaults.
-        "spark.databricks.delta.snapshotPartitions": "1",
     }
-    if settings.spark_master.startswith("local"):
-        # Else Spark asks the resolver for this machine's name and warns about what it finds.
-        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
-        conf |= {
-            "spark.driver.host": "127.0.0.1",
-            "spark.driver.bindAddress": "127.0.0.1",
-            "spark.sql.shuffle.partitions": "2",
-            # Its default turns VACUUM into a job of 10,000 tasks: 50 s on an almost empty table.
-            "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
-            "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
-        }
-        if role == "stream":
-            # The default forks chmod and readlink for every file: 150 ms a batch instead of 55 ms.
-            conf["spark.sql.streaming.checkpointFileManagerClass"] = (
-                "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
-            )
-    return conf
+
+
+def _on_this_machine(master: str) -> bool:
+    """Whether driver and executors find each other on the loopback address."""
+    return master.startswith(("local", "spark://127.0.0.1:", "spark://localhost:"))
 
 
 def build_session(

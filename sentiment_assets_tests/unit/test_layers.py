@@ -25,6 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "sinks": set(),
     "reports": {"runtime", "spark", "models"},
     "streaming": {"runtime", "kafka", "spark", "models"},
+    "submit": {"runtime"},
     "resources": {"runtime", "sources", "kafka", "spark", "models", "reports", "streaming"},
     "defs": {"runtime", "sources", "kafka", "spark", "models", "reports", "streaming", "resources", "sinks"},
 }

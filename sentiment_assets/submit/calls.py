@@ -1,0 +1,159 @@
+"""The calls that bring a command of the product to a cluster: pure functions from a job to argument lists.
+
+Belongs here: which option of ``gcloud`` or ``spark-submit`` gets what. Does not belong here: running them (``run``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from sentiment_assets import __version__
+from sentiment_assets.failures import SetupError
+from sentiment_assets.settings import Settings
+from sentiment_assets.submit.package import Package
+
+COMMANDS = ("train", "stream", "evaluate", "models", "status")
+"""What makes sense on a cluster: the other commands start processes of this machine."""
+
+Call = list[str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command for a cluster.
+
+    Parameters
+    ----------
+    command
+        ``["train", "--rows", "all"]``.
+    settings
+        Environment variables of the driver.
+    properties
+        Spark properties.
+    """
+
+    command: list[str]
+    settings: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Shown by the cluster."""
+        return f"sentiment-assets-{self.command[0]}"
+
+    @property
+    def arguments(self) -> list[str]:
+        """Arguments of the driver program."""
+        return [*(f"{name}={value}" for name, value in self.settings.items()), *self.command]
+
+
+def job_for(
+    settings: Settings,
+    command: list[str],
+    *,
+    storage: str | None,
+    overrides: Mapping[str, str],
+    properties: Mapping[str, str],
+) -> Job:
+    """Complete a command by what the installation here says about topic, broker and memory.
+
+    Parameters
+    ----------
+    storage
+        URI of tables, models and checkpoints.
+    overrides
+        Environment variables that win over ours.
+    properties
+        Spark properties that win over ours.
+
+    Raises
+    ------
+    SetupError
+        When the command makes no sense on a cluster, or a stream has no broker that a cluster could reach.
+    """
+    if not command or command[0] not in COMMANDS:
+        raise SetupError(
+            f"{command[0] if command else 'Nothing'} cannot be submitted.",
+            f"Give one of these after `--`: {', '.join(COMMANDS)}.",
+        )
+    environment = {"SENTIMENT_STORAGE": storage} if storage else {}
+    if command[0] == "stream":
+        if settings.kafka_bootstrap is None and "SENTIMENT_KAFKA_BOOTSTRAP" not in overrides:
+            raise SetupError(
+                "A stream on a cluster needs a Kafka cluster that it can reach; the embedded broker serves this "
+                "machine only.",
+                "Set SENTIMENT_KAFKA_BOOTSTRAP=host:port.",
+            )
+        environment |= {"SENTIMENT_KAFKA_BOOTSTRAP": settings.kafka_bootstrap or ""}
+        environment |= {"SENTIMENT_TOPIC": settings.topic}
+    memory = settings.stream_memory if command[0] == "stream" else settings.training_memory
+    return Job(command, environment | dict(overrides), {"spark.driver.memory": memory} | dict(properties))
+
+
+def dataproc_calls(
+    job: Job, package: Package, *, cluster: str, region: str, bucket: str, project: str | None = None
+) -> list[Call]:
+    """Upload the package, then submit the job, both with ``gcloud``.
+
+    Parameters
+    ----------
+    cluster, region, project
+        Where the job runs; no project: gcloud's own default.
+    bucket
+        ``gs://bucket`` or a folder in it, for the uploaded files.
+
+    Raises
+    ------
+    SetupError
+        When the bucket is no ``gs://`` URI, or the command names a file of this machine.
+    """
+    for option, value in pairwise(job.command):
+        if option == "--data" and value != "sample" and "://" not in value:
+            raise SetupError(
+                f"The cluster does not have the file {value}.",
+                f"Upload it (gcloud storage cp {value} {bucket}/) and give --data its gs:// URI.",
+            )
+    if not bucket.startswith("gs://"):
+        raise SetupError(f"{bucket} is no bucket that Dataproc can read.", "Give --bucket gs://NAME.")
+    target = f"{bucket.rstrip('/')}/sentiment-assets/{__version__}"
+    files = [package.driver, package.archive, package.wheel, *package.jars]
+    where = [f"--project={project}"] if project else []
+    return [
+        ["gcloud", "storage", "cp", *map(str, files), f"{target}/", *where],
+        [
+            *("gcloud", "dataproc", "jobs", "submit", "pyspark", f"{target}/{package.driver.name}"),
+            f"--cluster={cluster}",
+            f"--region={region}",
+            *where,
+            f"--labels=app={job.name}",
+            f"--py-files={target}/{package.archive.name}",
+            f"--jars={','.join(f'{target}/{jar.name}' for jar in package.jars)}",
+            # `gcloud topic escaping`: another separator, since values may contain commas.
+            f"--properties=^#^{'#'.join(f'{name}={value}' for name, value in job.properties.items())}",
+            "--",
+            *job.arguments,
+        ],
+    ]
+
+
+def spark_submit_calls(job: Job, package: Package, *, spark_submit: str, master: str) -> list[Call]:
+    """Submit the job with ``spark-submit``, with the driver on this machine.
+
+    Parameters
+    ----------
+    spark_submit
+        The program, of the cluster's Spark or of pyspark's.
+    master
+        ``spark://host:port``, ``yarn``, ``k8s://...``.
+    """
+    properties = [part for name, value in job.properties.items() for part in ("--conf", f"{name}={value}")]
+    return [
+        [
+            *(spark_submit, "--master", master, "--deploy-mode", "client", "--name", job.name),
+            *("--py-files", str(package.archive)),
+            *("--jars", ",".join(map(str, package.jars))),
+            *properties,
+            str(package.driver),
+            *job.arguments,
+        ]
+    ]

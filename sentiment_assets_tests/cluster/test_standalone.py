@@ -1,0 +1,107 @@
+"""Training and the stream on a real Spark cluster: executors are processes of their own, state is shared by URI.
+
+Run by `make test-cluster`. The tests build on one another: a model is trained, then streamed with.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sentiment_assets.models.store import ModelStore
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.training import CANDIDATES
+from sentiment_assets_tests.cluster.conftest import Cluster
+
+pytestmark = pytest.mark.cluster
+MESSAGES = 3000
+MORE = 1000
+
+
+@pytest.fixture(scope="module")
+def trained(cluster: Cluster, sample: Path) -> dict[str, Any]:
+    return cluster.json("train", "--data", str(sample), "--profile", "quick")
+
+
+def test_the_quick_profile_is_trained_by_executors_on_both_workers(
+    cluster: Cluster, trained: dict[str, Any]
+) -> None:
+    assert {row["name"] for row in trained["candidates"]} == {
+        c.name for c in CANDIDATES.values() if c.profile == "quick"
+    }
+    assert trained["chosen"] in {row["version"] for row in trained["candidates"]}
+    assert len(cluster.applications()) == 1
+
+
+def test_the_stream_scores_every_message_once_on_the_cluster(
+    cluster: Cluster, trained: dict[str, Any], sample: Path, bootstrap: str
+) -> None:
+    cluster.command("replay", str(sample), "--limit", str(MESSAGES))
+    result = cluster.json("stream", "--until-drained")
+    assert (result["rows"], result["reason"]) == (MESSAGES, "drained")
+    status = cluster.json("status")
+    assert (status["predictions"], status["lag"]) == (MESSAGES, 0)
+    assert (status["gaps"], status["duplicates"], status["dead_letters"]) == (0, 0, 0)
+    assert len(cluster.applications()) == 2
+
+
+def test_a_submitted_stream_goes_on_where_the_local_one_stopped(
+    cluster: Cluster, trained: dict[str, Any], sample: Path, bootstrap: str
+) -> None:
+    cluster.command("replay", str(sample), "--limit", str(MORE), "--seed", "7")
+    submitted = cluster.command(
+        *("submit", "spark", "--master", cluster.master, "--property", "spark.driver.host=127.0.0.1"),
+        *("--", "stream", "--until-drained"),
+        SENTIMENT_KAFKA_BOOTSTRAP=bootstrap,
+    )
+    assert "sentiment_assets-0.1.0.zip" in submitted.stderr
+    status = cluster.json("status")
+    assert (status["predictions"], status["lag"]) == (MESSAGES + MORE, 0)
+    assert (status["gaps"], status["duplicates"]) == (0, 0)
+    assert len(cluster.applications()) == 3
+
+
+def test_a_submitted_training_keeps_tables_and_models_under_a_uri(
+    cluster: Cluster, sample: Path, tmp_path: Path
+) -> None:
+    storage = (tmp_path / "object store").as_uri().replace("%20", " ")
+    wanted = (
+        "raw_tweets,cleaned_tweets,train_tweets,test_tweets,features/hashing,"
+        "candidates/hashing_naive_bayes,chosen_model"
+    )
+    cluster.command(
+        *("submit", "spark", "--master", cluster.master, "--property", "spark.driver.host=127.0.0.1"),
+        *("--storage", storage, "--set", f"SENTIMENT_HOME={tmp_path / 'home'}"),
+        *("--", "train", "--data", sample.as_uri(), "--select", wanted),
+    )
+    there = Settings(home=tmp_path / "home", storage=storage)
+    chosen = ModelStore(there.models).chosen()
+    assert chosen is not None
+    assert ModelStore(there.models).folder(chosen, deep=True)
+    assert not (tmp_path / "home" / "lake").exists()
+    assert not (tmp_path / "home" / "models").exists()
+    assert (tmp_path / "object store" / "lake" / "raw_tweets" / "_delta_log").is_dir()
+    assert len(cluster.applications()) == 4
+
+
+def test_the_stream_keeps_its_tables_and_checkpoint_under_a_uri_too(
+    cluster: Cluster, trained: dict[str, Any], sample: Path, bootstrap: str, tmp_path: Path
+) -> None:
+    storage = tmp_path / "store"
+    storage.mkdir()
+    (storage / "models").symlink_to(cluster.home / "models")
+    elsewhere = {
+        "SENTIMENT_HOME": str(tmp_path / "home"),
+        "SENTIMENT_STORAGE": storage.as_uri(),
+        "SENTIMENT_KAFKA_BOOTSTRAP": bootstrap,
+        "SENTIMENT_TOPIC": "by-uri",
+    }
+    for seed in ("1", "2"):
+        cluster.command("replay", str(sample), "--limit", "500", "--seed", seed, **elsewhere)
+        result = cluster.json("stream", "--until-drained", **elsewhere)
+        assert (result["rows"], result["reason"]) == (500, "drained")
+    status = cluster.json("status", **elsewhere)
+    assert (status["predictions"], status["lag"]) == (1000, 0)
+    assert (status["gaps"], status["duplicates"], status["dead_letters"]) == (0, 0, 0)
+    assert (storage / "checkpoints" / "predictions" / "commits").is_dir()
+    assert not (tmp_path / "home" / "checkpoints").exists()
