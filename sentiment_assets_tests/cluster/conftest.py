@@ -5,6 +5,7 @@ Executors are processes of their own, with nothing of the driver but what Spark 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -27,7 +28,7 @@ from sentiment_assets.sources import generated
 WORKERS = ("worker-1", "worker-2")
 START_SECONDS = 60
 COMMAND_SECONDS = 380
-ROWS = 4000
+ROWS = 1500
 # Sizes of executors are the cluster's business; two cores need no 200 partitions.
 DEFAULTS = """\
 spark.executor.memory 1g
@@ -115,6 +116,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
             assert time.monotonic() < deadline, said
             pause.wait(0.2)
 
+    # pytest itself runs no finalizer when it is told to end.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         start("master", "master.Master", "--port", str(port), ready="New state: ALIVE")
         for name in WORKERS:
@@ -141,6 +144,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     finally:
         for process in reversed(running):
             process.stop()
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(scope="session")
