@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -19,7 +20,7 @@ from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming import heartbeat as heartbeats
 from sentiment_assets_tests.e2e.conftest import eventually
-from sentiment_assets_tests.postgres import PASSWORD, USER, postgres_server
+from sentiment_assets_tests.peers.databases import PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.deployment
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
@@ -79,7 +80,7 @@ def test_a_killed_stream_comes_back_on_an_instance_in_postgresql(tmp_path: Path)
         (DOCKER / "workspace.yaml").read_text().replace("host: code", "host: 127.0.0.1").replace("4000", code)
     )
     with ExitStack() as up:
-        postgres = up.enter_context(postgres_server(tmp_path / "postgres"))
+        database = urlsplit(up.enter_context(PostgresServer()).dsn.get_secret_value())
         broker = EmbeddedBroker(settings)
         up.callback(broker.stop)
         bootstrap = broker.start().bootstrap
@@ -92,9 +93,9 @@ def test_a_killed_stream_comes_back_on_an_instance_in_postgresql(tmp_path: Path)
             | {
                 "SENTIMENT_HOME": str(home), "DAGSTER_HOME": str(settings.dagster_home),
                 "SENTIMENT_KAFKA_BOOTSTRAP": str(bootstrap), "SENTIMENT_TRAINING_MEMORY": "2g",
-                "DAGSTER_POSTGRES_HOST": postgres.host, "DAGSTER_POSTGRES_PORT": str(postgres.port),
-                "DAGSTER_POSTGRES_USER": USER, "DAGSTER_POSTGRES_PASSWORD": PASSWORD,
-                "DAGSTER_POSTGRES_DB": postgres.database,
+                "DAGSTER_POSTGRES_HOST": str(database.hostname), "DAGSTER_POSTGRES_PORT": str(database.port),
+                "DAGSTER_POSTGRES_USER": str(database.username), "DAGSTER_POSTGRES_PASSWORD": PASSWORD,
+                "DAGSTER_POSTGRES_DB": database.path.strip("/"),
             },
         )  # fmt: skip
         deployment.once(*COMPOSE["migrate"]["command"])
