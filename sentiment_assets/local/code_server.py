@@ -4,12 +4,15 @@ Belongs here: starting Dagster's code server and ending it so that the stream fi
 Does not belong here: the same processes on one machine (``services``).
 """
 
+import contextlib
 import logging
 import signal
 import subprocess
 import sys
 import threading
 import time
+
+import psutil
 
 from sentiment_assets.keys import LOCATION
 from sentiment_assets.local.instance import prepare_instance
@@ -81,9 +84,16 @@ def _end_stream(settings: Settings) -> None:
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
-    server.terminate()
+    """End the server and whatever runs below it: runs outlive their server otherwise."""
     try:
+        family = psutil.Process(server.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    server.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(_SERVER_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    server.kill()
+    server.wait()
