@@ -34,12 +34,12 @@ from sentiment_assets.resources.orphans import end_silent_process, fail_orphaned
 from sentiment_assets.resources.spark import SparkResource
 from sentiment_assets.runtime.identity import process_tag
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.spark import delta
 from sentiment_assets.streaming import heartbeat as heartbeats
 from sentiment_assets.streaming.alerts import alert
 from sentiment_assets.streaming.handover import StoodDownError
-from sentiment_assets.streaming.latency import visible_latency
+from sentiment_assets.streaming.latency import VisibleLatency, visible_latency
 from sentiment_assets.streaming.lease import run_lease
 from sentiment_assets.streaming.progress import Progress
 from sentiment_assets.streaming.supervisor import (
@@ -189,7 +189,9 @@ class _Reporter:
         """Of the time since the last observation; latency is that of each row, as the table's commits show it."""
         now, before = time.time(), self._before
         rows, dead = progress.rows - before.rows, progress.dead - before.dead
-        latency = visible_latency(self._table, since=self._since)
+        # An object store does not tell when a commit became visible.
+        local = is_local(self._table)
+        latency = visible_latency(self._table, since=self._since) if local else VisibleLatency(0)
         figures = {
             "lag": progress.lag,
             "rows": rows,

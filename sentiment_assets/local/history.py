@@ -14,7 +14,7 @@ from sentiment_assets.failures import StreamError
 from sentiment_assets.kafka.replay import Message, tweet_message
 from sentiment_assets.local.scoring import intact_version
 from sentiment_assets.models.store import ModelStore
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.sources.sentiment140 import inspect, iter_rows
 from sentiment_assets.spark.session import build_session
 from sentiment_assets.streaming import backfill as backfills
@@ -132,6 +132,11 @@ def _run(
     stage: Callable[[SparkSession, Plan, str, PipelineModel], None],
     console: Console,
 ) -> _Done:
+    if not is_local(settings.lake):
+        raise StreamError(
+            f"The tables are at {settings.lake}: rescore and backfill stage their rows on a local disk only.",
+            "Run them on an installation whose SENTIMENT_STORAGE is a folder.",
+        )
     done = staging.result() if (staging.folder / "done.json").exists() else None
     plan = staging.open(make)
     missing = staging.missing(plan)

@@ -23,8 +23,10 @@ from sentiment_assets.streaming.pulse import Pulse
 from sentiment_assets.streaming.serving import load_model
 from sentiment_assets.streaming.warm_up import warm_up
 
-SECONDS = 45.0
-"""How long a lease that is due goes on for a successor that still prepares itself."""
+APPEAR_SECONDS = 45.0
+"""How long a lease that scores with an old model goes on for a successor that has given no heartbeat yet."""
+PREPARE_SECONDS = 300.0
+"""How long a lease that is due goes on for a successor that prepares itself; on a busy machine that takes minutes."""
 
 
 class StoodDownError(StreamError):

@@ -188,6 +188,7 @@ class _Lease:
         self._ends, self._should_stop = ends, should_stop
         self._bootstrap = ""
         self._dead = 0
+        self._warm = True
         self._due_since: float | None = None
         self._care: Future[None] | None = None
         self._cared = time.monotonic()
@@ -206,9 +207,9 @@ class _Lease:
             messages = read_topic(self._spark, self._settings, self._bootstrap)
             query = start(predictions(messages, model, version), self._settings)
         try:
-            pulse.progress = replace(pulse.progress, ready=True)
             pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
-            pulse.enter(Phase.DRAINING if self._ends.until_drained else Phase.RUNNING)
+            if self._warm:
+                self._say_ready()
             reports = Reports(query, self._settings.topic)
             reason = self._follow(query, reports, letters, version)
             log.info("The lease ends: %s", reason.text)
@@ -229,9 +230,21 @@ class _Lease:
         """Load the model and warm the JVM."""
         model = self._pulse.during(lambda: load_model(self._store, version))
         self._pulse.enter(Phase.WARMING_UP)
-        available = self._available()
-        self._pulse.during(lambda: warm_up(self._spark, self._settings, self._bootstrap, model, available))
+        available, committed = self._available(), committed_offsets(self._settings)
+        if any(high > committed.get(part, low) for part, (low, high) in available.items()):
+            # Real messages warm the JVM as well as made-up ones, and those that wait are scored sooner.
+            self._warm = False
+        else:
+            self._pulse.during(
+                lambda: warm_up(self._spark, self._settings, self._bootstrap, model, available)
+            )
         return model
+
+    def _say_ready(self) -> None:
+        """From now on a message is scored as soon as it comes."""
+        self._warm = True
+        self._pulse.progress = replace(self._pulse.progress, ready=True)
+        self._pulse.enter(Phase.DRAINING if self._ends.until_drained else Phase.RUNNING)
 
     def _reach_topic(self) -> str:
         """Find the cluster, create the topic if it is not there, and return Kafka's id of it."""
@@ -319,10 +332,12 @@ class _Lease:
         now = time.monotonic()
         if self._due_since is None:
             self._due_since = now
-        awaited = self._ends.may_be_succeeded and now - self._due_since < handover.SECONDS
-        if not awaited or handover.successor_is_ready(self._settings, version):
+        if not self._ends.may_be_succeeded or handover.successor_is_ready(self._settings, version):
             return _Reason(text)
-        return None if soon or handover.successor_is_alive(self._settings) else _Reason(text)
+        patience = handover.APPEAR_SECONDS if soon else 0.0
+        if handover.successor_is_alive(self._settings):
+            patience = handover.PREPARE_SECONDS
+        return None if now - self._due_since < patience else _Reason(text)
 
     def _care_if_due(self, now: float) -> None:
         """Once a minute, and when rows are staged, look after the tables beside the query; a failure ends the lease."""
@@ -379,6 +394,8 @@ class _Lease:
         for batch in batches:
             self._pulse.progress = self._pulse.progress.add(batch)
             letters.note(batch)
+        if not self._warm and any(batch.messages for batch in batches):
+            self._say_ready()
         return batches
 
     def _complete(self, letters: DeadLetters) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from sentiment_assets.schemas import PREDICTIONS
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.spark.delta import table_exists
 from sentiment_assets.streaming.audit import highest_offsets
 from sentiment_assets.streaming.files import replace_file
@@ -41,7 +41,10 @@ def mend_checkpoint(settings: Settings) -> list[str]:
     list of str
         Files that were mended, as ``offsets/17``.
     """
-    folder, mended = checkpoint(settings), []
+    folder = checkpoint(settings)
+    mended: list[str] = []
+    if not is_local(folder):
+        return mended  # an object appears whole or not at all
     for name, content in (("offsets", _plan), ("commits", _same)):
         newest, before = _newest_two(folder / name)
         if newest is None or before is None or _is_whole(newest) or not _is_whole(before):

@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ _TMPFS = "size=700m"
 def main() -> int:
     """Run it; 0 when no row is missing or doubled and everything came back."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended
     with _home(options) as home:
         world = World(home, rate=options.rate, bad_every=100)
         rows: list[dict[str, Any]] = []
@@ -104,7 +106,8 @@ def _home(options: argparse.Namespace) -> Iterator[Path]:
             shutil.copytree(options.models, home / "models")
         yield home
     finally:
-        shutil.copytree(home / "logs", options.out.with_suffix(".logs"), dirs_exist_ok=True)
+        if (home / "logs").is_dir():
+            shutil.copytree(home / "logs", options.out.with_suffix(".logs"), dirs_exist_ok=True)
         if options.tmpfs:
             subprocess.run(["umount", "-l", str(mount)], check=False)  # noqa: S607
         shutil.rmtree(base, ignore_errors=True)

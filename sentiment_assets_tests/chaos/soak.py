@@ -7,6 +7,7 @@ and the longest time without a commit.
 import argparse
 import json
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -22,6 +23,7 @@ from sentiment_assets_tests.chaos.world import World
 def main() -> int:
     """Run it; 0 when no row is missing or doubled."""
     options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended
     home = Path(tempfile.mkdtemp(prefix="soak-")) / "home"
     home.mkdir()
     if options.models:

@@ -1,9 +1,13 @@
 """The sensor that keeps the stream alive, against a real Dagster instance and its run records."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
+import pyarrow as pa
 import pytest
 from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
     DagsterInstance,
     DagsterRunStatus,
     RunRequest,
@@ -13,15 +17,20 @@ from dagster import (
     instance_for_test,
 )
 from dagster._core.test_utils import create_run_for_test
+from deltalake import write_deltalake
 
 from sentiment_assets import keys
 from sentiment_assets.build import build_definitions, build_resources
+from sentiment_assets.defs.checks import few_messages_are_dead_letters
 from sentiment_assets.defs.predictions import stream_runs
 from sentiment_assets.models.manifest import Draft, Source
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.runtime.identity import process_is_gone, process_tag
 from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.mending import DeadLetter
+from sentiment_assets_tests.letters import put_aside
+from sentiment_assets_tests.webhook import listening, with_webhook
 
 
 @pytest.fixture
@@ -68,6 +77,42 @@ def test_without_a_broker_the_sensor_names_the_command(settings: Settings, insta
     answer = tick(settings, instance)
     assert isinstance(answer, SkipReason)
     assert "kafka status" in (answer.skip_message or "")
+
+
+def test_an_open_circuit_is_told_to_the_webhook_once(settings: Settings, instance: DagsterInstance) -> None:
+    for lease in range(1, 6):
+        create_run_for_test(
+            instance,
+            job_name=keys.JOB_SCORE_STREAM,
+            status=DagsterRunStatus.FAILURE,
+            tags={keys.TAG_ROLE: keys.JOB_SCORE_STREAM, keys.TAG_LEASE: str(lease)},
+        )
+    with listening() as webhook:
+        watched = with_webhook(settings, webhook.url)
+        answers = [tick(watched, instance) for _ in range(2)]
+    assert all(isinstance(answer, SkipReason) for answer in answers)
+    (told,) = webhook.got
+    assert "The circuit is open: 5 runs failed in a row" in told["text"]
+
+
+@pytest.mark.parametrize(
+    ("dead", "passed", "severity"),
+    [
+        (0, True, AssetCheckSeverity.WARN),
+        (5, False, AssetCheckSeverity.WARN),
+        (50, False, AssetCheckSeverity.ERROR),
+    ],
+)
+def test_many_dead_letters_warn_and_too_many_fail(
+    settings: Settings, dead: int, passed: bool, severity: AssetCheckSeverity
+) -> None:
+    now = datetime(2024, 1, 1, tzinfo=UTC)
+    put_aside(settings, [DeadLetter("tweets", 0, n, now, "not JSON", None, b"x") for n in range(dead)])
+    rows = {"topic": ["tweets"] * 100, "kafka_timestamp": pa.array([now] * 100, pa.timestamp("us", "UTC"))}
+    write_deltalake(str(settings.table("predictions")), pa.table(rows))
+    result = few_messages_are_dead_letters(settings)
+    assert isinstance(result, AssetCheckResult)
+    assert (result.passed, result.severity) == (passed, severity)
 
 
 def test_run_records_carry_lease_and_attempt_from_their_tags(instance: DagsterInstance) -> None:

@@ -1,12 +1,8 @@
 """Alerts, shares and metrics: what reaches people and machines that watch."""
 
-import json
 import logging
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -22,48 +18,15 @@ from sentiment_assets.streaming.mending import DeadLetter
 from sentiment_assets.streaming.metrics import serve_metrics
 from sentiment_assets.streaming.shares import Level, recent_messages
 from sentiment_assets_tests.letters import put_aside
+from sentiment_assets_tests.webhook import Webhook, listening, with_webhook
 
 NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)
 
 
-class Webhook(HTTPServer):
-    """A webhook that keeps what it gets and answers with ``status``."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Keep)
-        self.got: list[dict[str, Any]] = []
-        self.status = 200
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/secret-path"
-
-
-class _Keep(BaseHTTPRequestHandler):
-    server: Webhook
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append(json.loads(body))
-        self.send_response(self.server.status)
-        self.end_headers()
-
-    def log_message(self, *_arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
 def webhook() -> Iterator[Webhook]:
-    with Webhook() as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    with listening() as server:
         yield server
-        server.shutdown()
-
-
-def with_webhook(settings: Settings, url: str) -> Settings:
-    fields = settings.model_dump() | {"home": settings.home, "alert_webhook": url}
-    return Settings(**fields)
 
 
 def test_an_incident_is_told_once_and_again_after_it_was_over(settings: Settings, webhook: Webhook) -> None:
