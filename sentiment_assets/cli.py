@@ -414,6 +414,7 @@ def status_words(found: dict[str, Any]) -> None:
             "lag": f"{lag} messages" + (f" ({behind})" if behind else ""),
             "stream": f"{stream['state']}{run}{seen}" + (f": {stream['detail']}" if stream["detail"] else ""),
             "model": found["model"] or found["model_problem"] or "none is chosen yet",
+            "scored by": stream["scorer"] or "nothing yet",
             "predictions": f"{number(found['predictions'])}{share}",
             "dead letters": f"{number(found['dead_letters'])}, {number(found['pending'])} under way",
             "offsets": f"{sound}: {number(found['gaps'])} gaps, {number(found['duplicates'])} duplicates",
@@ -485,6 +486,19 @@ def models_rollback(as_json: Json = False) -> None:
     from sentiment_assets.models.store import ModelStore
 
     emit({"chosen": ModelStore(Settings.from_env().models).rollback()}, as_json, pairs)
+
+
+@models_app.command("compile")
+def models_compile(
+    version: Annotated[
+        str | None, typer.Argument(help="A stored version; the chosen one if left out.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compile a version for fast scoring and show that it scores like its pipeline; promotion does this by itself."""
+    from sentiment_assets.local.scoring import compile_stored
+
+    emit(compile_stored(Settings.from_env(), version=version), as_json, pairs)
 
 
 @app.command()

@@ -292,6 +292,11 @@ class Settings(BaseSettings):
         """Every trial of every search for settings (SQLite)."""
         return self.root / "tuning" / "trials.db"
 
+    @property
+    def kernel_cache(self) -> Path:
+        """Machine code of the scoring kernel, beside the jars: compiled once on a machine."""
+        return self.jar_cache.expanduser().absolute().parent / "numba"
+
     def table(self, name: str) -> Path:
         """Folder of the Delta table ``name``."""
         return self.lake / name

@@ -16,12 +16,11 @@ from dagster import (
     asset_check,
 )
 from pydantic import Field
-from pyspark.ml import PipelineModel
 
 from sentiment_assets import keys
 from sentiment_assets.defs.presentation import records
 from sentiment_assets.failures import ModelError
-from sentiment_assets.models.manifest import Manifest
+from sentiment_assets.models.manifest import Manifest, Scorer
 from sentiment_assets.models.selection import decide_promotion, rank
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.provenance import read_provenance
@@ -32,7 +31,8 @@ from sentiment_assets.spark import delta
 from sentiment_assets.spark.evaluation import evaluate_halves
 from sentiment_assets.spark.scoring import score
 from sentiment_assets.spark.training import CANDIDATES
-from sentiment_assets.streaming.serving import check_fit
+from sentiment_assets.streaming.compilation import compile_version, is_compiled_here
+from sentiment_assets.streaming.serving import check_fit, serve
 
 CODE_VERSION = "1"
 
@@ -91,11 +91,14 @@ def chosen_model(
         raise ModelError(f"No candidate may be promoted: {decision.reason}", "Look for leakage in the data.")
     if decision.action == "promote" and decision.version is not None:
         model_store.folder(decision.version, deep=True)
+        # Before the pointer moves: the stream takes up the new version as it finds it.
+        _compile(context, settings, spark, model_store, decision.version)
         model_store.promote(decision.version, reason=decision.reason)
     version = model_store.chosen()
     if version is None:
         raise ModelError("No model is chosen.", "Materialize the candidates, then chosen_model.")
     chosen = model_store.manifest(version)
+    scorer = _compile(context, settings, spark, model_store, version)
     model_store.prune()
     return MaterializeResult(
         data_version=DataVersion(version),
@@ -110,9 +113,28 @@ def chosen_model(
             "leaderboard": records([_row(m, version) for m in ranked]),
             "trained_on_rows": MetadataValue.int(chosen.rows_train),
             "model_version": MetadataValue.text(version),
+            "scorer": MetadataValue.text(scorer.title),
             "path": MetadataValue.path(str(model_store.folder(version))),
         },
     )
+
+
+def _compile(
+    context: AssetExecutionContext,
+    settings: Settings,
+    spark: SparkResource,
+    model_store: ModelStore,
+    version: str,
+) -> Scorer:
+    """Compile a version unless that was done, and show on held-out rows and hostile texts that it scores the same."""
+    scorer, _ = model_store.scorer(version)
+    if not is_compiled_here(scorer):
+        session = spark.session(context.instance, context.run_id)
+        held_out = delta.read(session, settings.table(TEST_TWEETS.name))
+        scorer = compile_version(session, settings, version, held_out)
+    if not scorer.compiled:
+        context.log.warning(f"{version} is served by its {scorer.title}.")
+    return scorer
 
 
 def _shown(figure: float) -> float:
@@ -136,7 +158,7 @@ def _current(
         return None
     try:
         manifest = model_store.manifest(version)
-        folder = model_store.folder(version)
+        model_store.folder(version)
         check_fit(model_store, version)
     except ModelError as error:
         # It cannot be loaded by the stream either; a sound candidate has to be able to replace it.
@@ -145,7 +167,7 @@ def _current(
     if manifest.data_version == data_version:
         return manifest
     session = spark.session(context.instance, context.run_id)
-    model = PipelineModel.load(str(folder / "pipeline"))
+    model = serve(session, settings, version).model
     test = delta.read(session, settings.table(TEST_TWEETS.name))
     context.log.info(f"Scoring the chosen model {version} on the current test rows.")
     return manifest.model_copy(update={"metrics": evaluate_halves(score(model, test)).as_dict()})

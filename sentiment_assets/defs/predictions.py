@@ -132,6 +132,7 @@ def stream(
     context.log.info(f"The lease ended: {result.reason}.")
     common = {
         "model_version": MetadataValue.text(result.model_version),
+        "scorer": MetadataValue.text(result.scorer),
         "reason": MetadataValue.text(result.reason),
     }
     for table, rows in ((PREDICTIONS, result.rows), (DEAD_LETTERS, result.dead)):

@@ -79,6 +79,7 @@ def bench_drain(settings: Settings, *, data: str | None, messages: int, console:
             "rows_per_second": round(result.rows / result.seconds) if result.seconds else None,
             "seconds_with_start": round(time.monotonic() - begun, 1),
             "model_version": result.model_version,
+            "scorer": result.scorer,
         }
 
 
@@ -121,7 +122,12 @@ def bench_latency(
         if failure:
             raise failure[0]
         measured = visible_latency(scratch.table("predictions"), skip_seconds=_WARM_UP_SECONDS)
-        return {"rate": rate, **asdict(measured), "model_version": result.model_version}
+        return {
+            "rate": rate,
+            **asdict(measured),
+            "model_version": result.model_version,
+            "scorer": result.scorer,
+        }
 
 
 def _lease(

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -13,15 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sentiment_assets.failures import StreamError
 from sentiment_assets.kafka.replay import Message, tweet_message
 from sentiment_assets.local.scoring import intact_version
-from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.sources.sentiment140 import inspect, iter_rows
+from sentiment_assets.spark.scoring import Model
 from sentiment_assets.spark.session import build_session
 from sentiment_assets.streaming import backfill as backfills
 from sentiment_assets.streaming import rescore as rescores
 from sentiment_assets.streaming.exclusive import hold_stream_lock
 from sentiment_assets.streaming.heartbeat import read_heartbeat
-from sentiment_assets.streaming.serving import load_model
+from sentiment_assets.streaming.serving import serve
 from sentiment_assets.streaming.staging import Plan, Staging, commit_waiting
 
 _COMMIT_SECONDS = 600.0
@@ -48,7 +47,7 @@ def rescore(
     name = intact_version(settings, version)
     staging = Staging(settings, rescores.job_name(begin, end, name))
 
-    def stage(spark: SparkSession, plan: Plan, piece: str, model: PipelineModel) -> None:
+    def stage(spark: SparkSession, plan: Plan, piece: str, model: Model) -> None:
         rescores.stage_piece(spark, settings, staging, plan, piece, model)
 
     plan = rescores.plan_rescore(settings, begin, end, name)
@@ -83,7 +82,7 @@ def backfill(
     staging = Staging(settings, backfills.job_name(topic, name))
     everything, at = _messages(file, encoding), 0
 
-    def stage(spark: SparkSession, plan: Plan, piece: str, model: PipelineModel) -> None:
+    def stage(spark: SparkSession, plan: Plan, piece: str, model: Model) -> None:
         nonlocal at
         content, at = backfills.content_of(plan, piece, everything, at)
         backfills.stage_piece(spark, staging, plan, piece, model, content)
@@ -129,7 +128,7 @@ def _run(
     settings: Settings,
     staging: Staging,
     make: Callable[[], Plan],
-    stage: Callable[[SparkSession, Plan, str, PipelineModel], None],
+    stage: Callable[[SparkSession, Plan, str, Model], None],
     console: Console,
 ) -> _Done:
     if not is_local(settings.lake):
@@ -144,7 +143,7 @@ def _run(
     if done is None:
         spark = build_session(settings, role="stream", app_name=f"sentiment-assets {plan.job}")
         if missing:
-            model = load_model(ModelStore(settings.models), plan.model_version)
+            model = serve(spark, settings, plan.model_version).model
             started = time.monotonic()
             with _bar(console) as bar:
                 task = bar.add_task(plan.what, total=len(plan.pieces), completed=resumed)

@@ -12,16 +12,19 @@ from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic
 from sentiment_assets.kafka.replay import replay_file
 from sentiment_assets.models.store import ModelStore
+from sentiment_assets.schemas import TEST_TWEETS
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.sentiment140 import inspect
+from sentiment_assets.spark.delta import table_exists
 from sentiment_assets.spark.evaluation import evaluate
 from sentiment_assets.spark.explain import explain
 from sentiment_assets.spark.raw import read_labelled
 from sentiment_assets.spark.scoring import score
 from sentiment_assets.spark.session import build_session
+from sentiment_assets.streaming.compilation import compile_version
 from sentiment_assets.streaming.lease import run_lease
 from sentiment_assets.streaming.progress import Progress
-from sentiment_assets.streaming.serving import load_model, version_to_serve
+from sentiment_assets.streaming.serving import load_model, serve, version_to_serve
 
 
 def intact_version(settings: Settings, version: str | None) -> str:
@@ -61,8 +64,8 @@ def evaluate_file(settings: Settings, file: Path, *, version: str | None, encodi
     Returns
     -------
     dict
-        ``rows`` scored, ``neutral_rows`` left out, ``accuracy, macro_f1, auc, ci95_low, ci95_high`` and
-        ``model_version``.
+        ``rows`` scored, ``neutral_rows`` left out, ``accuracy, macro_f1, auc, ci95_low, ci95_high``,
+        ``model_version`` and ``scorer``.
 
     Raises
     ------
@@ -75,9 +78,9 @@ def evaluate_file(settings: Settings, file: Path, *, version: str | None, encodi
     found = inspect(file, encoding=encoding)
     name = intact_version(settings, version)
     spark = build_session(settings, role="training", app_name="sentiment-assets evaluate")
-    model = load_model(ModelStore(settings.models), name)
+    served = serve(spark, settings, name)
     labelled = read_labelled(spark, found.path, encoding)
-    metrics = evaluate(score(model, labelled.tweets))
+    metrics = evaluate(score(served.model, labelled.tweets))
     return {
         "rows": metrics.n,
         "neutral_rows": labelled.neutral,
@@ -87,6 +90,32 @@ def evaluate_file(settings: Settings, file: Path, *, version: str | None, encodi
         "ci95_low": metrics.ci95_low,
         "ci95_high": metrics.ci95_high,
         "model_version": name,
+        "scorer": served.scorer,
+    }
+
+
+def compile_stored(settings: Settings, *, version: str | None) -> dict[str, Any]:
+    """Take a version through the gate of compiled scoring, as its promotion does.
+
+    Returns
+    -------
+    dict
+        ``model_version``, ``compiled`` (whether its tables will serve), ``scorer`` in words, ``rows`` compared,
+        ``labels_differ``, ``max_difference``.
+    """
+    settings.prepare()
+    name = intact_version(settings, version)
+    spark = build_session(settings, role="training", app_name="sentiment-assets compile")
+    table = settings.table(TEST_TWEETS.name)
+    held_out = spark.read.format("delta").load(str(table)) if table_exists(table) else None
+    scorer = compile_version(spark, settings, name, held_out)
+    return {
+        "model_version": name,
+        "compiled": scorer.compiled,
+        "scorer": scorer.title,
+        "rows": scorer.rows,
+        "labels_differ": scorer.labels_differ,
+        "max_difference": scorer.max_difference,
     }
 
 

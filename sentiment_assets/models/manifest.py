@@ -99,3 +99,38 @@ class Manifest(Draft):
     def with_metrics(self, metrics: dict[str, Any]) -> Self:
         """The same model with figures measured on other rows, for a comparison; what is stored stays."""
         return self.model_copy(update={"metrics": metrics})
+
+
+class Scorer(BaseModel):
+    """How a stored model is applied: by tables compiled from it, or by its own pipeline, and why.
+
+    Kept beside the manifest, which is written once: a model can be compiled anew.
+
+    Parameters
+    ----------
+    compiled
+        Whether the compiled tables agree with the pipeline and may serve.
+    reason
+        Half a sentence: what was shown, or why not.
+    made_with
+        What has to be the same wherever the tables serve (compiler, Java, Spark).
+    rows, labels_differ, max_difference
+        Texts scored both ways, how many got another label, and the largest difference of P(positive).
+    files
+        Relative path -> (bytes, SHA-256) of the tables.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    compiled: bool
+    reason: str
+    made_with: dict[str, str] = {}
+    rows: int = 0
+    labels_differ: int = 0
+    max_difference: float | None = None
+    files: dict[str, tuple[int, str]] = {}
+
+    @property
+    def title(self) -> str:
+        """What scores, for people."""
+        return f"compiled ({self.reason})" if self.compiled else f"MLlib pipeline ({self.reason})"

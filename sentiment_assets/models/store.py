@@ -26,15 +26,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from sentiment_assets import __version__
 from sentiment_assets.failures import ModelError
-from sentiment_assets.models.manifest import Draft, Kind, Manifest, Source
+from sentiment_assets.models.manifest import Draft, Kind, Manifest, Scorer, Source
 from sentiment_assets.settings import is_local
 
-__all__ = ["Draft", "Manifest", "ModelStore", "Promotion", "Source"]
+__all__ = ["Draft", "Manifest", "ModelStore", "Promotion", "Scorer", "Source"]
 
 logger = logging.getLogger(__name__)
 
 _MANIFEST = "manifest.json"
 _POINTER = "chosen.json"
+_COMPILED = "compiled"
+_SCORER = "scorer.json"
 _STAGING = ".staging-"
 _PINNED = ("pyspark", "delta-spark", "numpy")
 _LOCK_SECONDS = 30
@@ -157,7 +159,79 @@ class ModelStore:
             When the version or one of its files is missing or has changed.
         """
         folder = self.root / version
-        for name, (size, digest) in self.manifest(version).files.items():
+        self._verify(folder, self.manifest(version).files, version, deep=deep)
+        return folder
+
+    def attach_scorer(self, version: str, write: Callable[[Path], Scorer]) -> Scorer:
+        """Put compiled tables beside a version, in place of earlier ones, complete or not at all.
+
+        Parameters
+        ----------
+        write
+            Writes the tables into the folder it is given and says what they are worth; tables that may not serve
+            are not kept.
+
+        Raises
+        ------
+        ModelError
+            When there is no such version, or the store cannot be written.
+        """
+        target = self.root / self.manifest(version).version / _COMPILED
+        try:
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING, dir=self.root))
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        try:
+            scorer = write(staging)
+            if not scorer.compiled:
+                shutil.rmtree(staging)
+                staging.mkdir()
+            scorer = scorer.model_copy(update={"files": _files(staging)})
+            (staging / _SCORER).write_text(scorer.model_dump_json(indent=1), encoding="utf-8")
+            _flush(staging)
+            staging.chmod(0o755)
+            with self._lock():
+                old = self.root / f"{_STAGING}{secrets.token_hex(4)}"
+                if target.exists():
+                    target.replace(old)
+                staging.replace(target)
+                _flush_entry(target.parent)
+                shutil.rmtree(old, ignore_errors=True)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        return scorer
+
+    def scorer(self, version: str) -> tuple[Scorer, Path]:
+        """How a version is applied, and the folder of its tables.
+
+        A version that was never compiled, or whose tables are damaged, is applied by its pipeline and says so.
+
+        Raises
+        ------
+        ModelError
+            When there is no such version.
+        """
+        folder = self.root / self.manifest(version).version / _COMPILED
+        if not is_local(self.root):
+            return Scorer(
+                compiled=False, reason="the model store is no folder, so nothing can be mapped"
+            ), folder
+        try:
+            scorer = Scorer.model_validate_json((folder / _SCORER).read_bytes())
+            self._verify(folder, scorer.files, version)
+        except FileNotFoundError:
+            scorer = Scorer(compiled=False, reason="it was not compiled")
+        except (ValidationError, OSError, ModelError) as error:
+            logger.warning("The compiled tables of %s cannot be used: %s", version, error)
+            scorer = Scorer(compiled=False, reason="its compiled tables are damaged")
+        return scorer, folder
+
+    def _verify(
+        self, folder: Path, files: dict[str, tuple[int, str]], version: str, *, deep: bool = False
+    ) -> None:
+        for name, (size, digest) in files.items():
             path = folder / name
             try:
                 sound = path.stat().st_size == size and (not deep or _sha256(path) == digest)
@@ -167,7 +241,6 @@ class ModelStore:
                 ) from error
             if not sound:
                 raise ModelError(f"The file {name} of the model {version} has changed.", _RETRAIN)
-        return folder
 
     def versions(self, kind: Kind | None = None, name: str | None = None) -> list[Manifest]:
         """Records of all versions, the newest first; damaged ones are left out with a warning."""
@@ -359,13 +432,12 @@ class ModelStore:
 
 def _manifest_of(draft: Draft, version: str, created: datetime, folder: Path) -> Manifest:
     """The record of what is in the folder."""
-    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=str)
     return Manifest(
         **draft.model_dump(),
         version=version,
         created_at=created,
         pins={"sentiment-assets": __version__} | {name: _installed(name) for name in _PINNED},
-        files={path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path)) for path in files},
+        files=_files(folder),
     )
 
 
@@ -388,6 +460,12 @@ def _withdrawn(entries: list[Promotion]) -> list[Promotion]:
 
 def _slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "_", name)
+
+
+def _files(folder: Path) -> dict[str, tuple[int, str]]:
+    """Size and hash of every file below ``folder``."""
+    files = sorted((path for path in folder.rglob("*") if path.is_file()), key=str)
+    return {path.relative_to(folder).as_posix(): (path.stat().st_size, _sha256(path)) for path in files}
 
 
 def _sha256(path: Path) -> str:

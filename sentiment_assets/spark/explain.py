@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pyspark.ml import PipelineModel
-from pyspark.ml.classification import LinearSVCModel, LogisticRegressionModel, NaiveBayesModel
 from pyspark.ml.feature import (
     CountVectorizerModel,
     HashingTF,
@@ -28,6 +27,7 @@ from pyspark.sql import functions as F
 
 from sentiment_assets.failures import ModelError
 from sentiment_assets.spark.features import FEATURES
+from sentiment_assets.spark.linear import Linear, linear_part
 from sentiment_assets.spark.scoring import THRESHOLD
 from sentiment_assets.spark.text import PIECES
 from sentiment_assets.spark.training import PROBABILITY
@@ -76,14 +76,6 @@ class TellingTerms:
     note: str | None = None
 
 
-@dataclass(frozen=True)
-class _Linear:
-    """Log-odds of positive = intercept + weights . features."""
-
-    weights: FloatArray
-    intercept: float
-
-
 def explain(model: PipelineModel, texts: Iterable[str], top: int = 6) -> list[Explanation]:
     """Score ``texts`` and name the terms that decided.
 
@@ -111,7 +103,7 @@ def explain(model: PipelineModel, texts: Iterable[str], top: int = 6) -> list[Ex
         .orderBy("position")
         .collect()
     )
-    linear = _linear(model)
+    linear = linear_part(model)
     name = _namer(model)
     return [_explain_row(row, linear, name, top) for row in rows]
 
@@ -126,7 +118,7 @@ def telling_terms(model: PipelineModel, top: int = 20) -> TellingTerms:
     top
         Most terms per class.
     """
-    linear = _linear(model)
+    linear = linear_part(model)
     if linear is None:
         return TellingTerms((), (), NOT_LINEAR)
     names = _names(model)
@@ -138,7 +130,7 @@ def telling_terms(model: PipelineModel, top: int = 20) -> TellingTerms:
     return TellingTerms(tuple(positive), tuple(negative))
 
 
-def _explain_row(row: Row, linear: _Linear | None, name: Callable[[Row, int], str], top: int) -> Explanation:
+def _explain_row(row: Row, linear: Linear | None, name: Callable[[Row, int], str], top: int) -> Explanation:
     probability = float(row["probability"])
     sentiment = "positive" if probability > THRESHOLD else "negative"
     if linear is None:
@@ -161,25 +153,6 @@ def _explain_row(row: Row, linear: _Linear | None, name: Callable[[Row, int], st
 def _term_stages(model: PipelineModel) -> list[Any]:
     """Stages that turn terms into features, in the order of the features."""
     return [stage for stage in model.stages if isinstance(stage, CountVectorizerModel | HashingTF)]
-
-
-def _linear(model: PipelineModel) -> _Linear | None:
-    """The log-odds as a linear function of ``ml_features``; None when they are not."""
-    scale, offset = 1.0, 0.0
-    for stage in reversed(model.stages):
-        if isinstance(stage, LogisticRegressionModel):
-            if stage.getFeaturesCol() == FEATURES:
-                return _Linear(stage.coefficients.toArray(), stage.intercept)
-            # Platt's sigmoid sees the two mirrored margins (-m, m) of the machine before it.
-            below, above = stage.coefficients.toArray()
-            scale, offset = float(above - below), stage.intercept
-        elif isinstance(stage, LinearSVCModel):
-            return _Linear(scale * stage.coefficients.toArray(), scale * stage.intercept + offset)
-        elif isinstance(stage, NaiveBayesModel):
-            negative, positive = stage.theta.toArray()
-            prior = stage.pi.toArray()
-            return _Linear(positive - negative, float(prior[1] - prior[0]))
-    return None
 
 
 def _names(model: PipelineModel, column: str = FEATURES) -> list[str] | None:

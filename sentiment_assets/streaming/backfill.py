@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sentiment_assets.failures import SourceError
 from sentiment_assets.kafka.replay import Message
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
+from sentiment_assets.spark.scoring import Model
 from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.query import predictions
 from sentiment_assets.streaming.staging import Plan, Staging, pieces_of
@@ -102,7 +102,7 @@ def stage_piece(
     staging: Staging,
     plan: Plan,
     piece: str,
-    model: PipelineModel,
+    model: Model,
     content: Iterator[Message],
 ) -> None:
     """Score the messages of one piece and put aside those that cannot be scored.

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
 from sentiment_assets.failures import BrokerError, ModelError, StreamError
@@ -20,7 +19,7 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.exclusive import hold_stream_lock
 from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat, read_standby
 from sentiment_assets.streaming.pulse import Pulse
-from sentiment_assets.streaming.serving import load_model
+from sentiment_assets.streaming.serving import Served, serve
 from sentiment_assets.streaming.warm_up import warm_up
 
 APPEAR_SECONDS = 45.0
@@ -78,18 +77,19 @@ class Successor:
         self.version, self._model_is_fixed, self._should_stop = version, model_is_fixed, should_stop
         self._before = read_heartbeat(settings)
 
-    def prepare(self) -> PipelineModel:
+    def prepare(self) -> None:
         """Load the model and warm the JVM, beside the stream that runs."""
         self._pulse.beat()
-        self.model = self._load(self.version)
+        self.served = self._load(self.version)
         bootstrap = bootstrap_servers(self._settings)
         if bootstrap is None:
             raise BrokerError("No Kafka broker runs.", "Start one with `sentiment-assets kafka start`.")
         self._pulse.enter(Phase.WARMING_UP)
         available = watermarks(bootstrap, self._settings.topic)
-        self._pulse.during(lambda: warm_up(self._spark, self._settings, bootstrap, self.model, available))
+        self._pulse.during(
+            lambda: warm_up(self._spark, self._settings, bootstrap, self.served.model, available)
+        )
         self._pulse.enter(Phase.STANDBY)
-        return self.model
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -121,13 +121,15 @@ class Successor:
             return
         if chosen is not None and chosen != self.version:
             self._pulse.enter(Phase.STARTING)
-            self.model = self._load(chosen)
+            self.served = self._load(chosen)
             self.version = chosen
             self._pulse.progress = replace(self._pulse.progress, model_version=chosen)
             self._pulse.enter(Phase.STANDBY)
 
-    def _load(self, version: str) -> PipelineModel:
-        return self._pulse.during(lambda: load_model(self._store, version))
+    def _load(self, version: str) -> Served:
+        served = self._pulse.during(lambda: serve(self._spark, self._settings, version))
+        self._pulse.progress = replace(self._pulse.progress, scorer=served.scorer)
+        return served
 
     def _has_ended_since(self, last: Heartbeat) -> bool:
         """Whether it is the last word of the stream that this one was to follow, or of a later one."""

@@ -48,6 +48,8 @@ class Heartbeat:
         What the stream does, and for a stopped one why.
     run_id, lease
         The Dagster run; both ``None`` for a stream in the foreground.
+    model_version, scorer
+        What scores, and which way and why (see :class:`~..progress.Progress`).
     ready
         Whether it consumes (false while it starts and warms up).
     offsets
@@ -75,6 +77,7 @@ class Heartbeat:
     run_id: str | None = None
     lease: int | None = None
     model_version: str | None = None
+    scorer: str = ""
     started_at: float = 0.0
     ready: bool = False
     batches: int = 0

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -39,7 +38,7 @@ from sentiment_assets.streaming.pulse import Pulse
 from sentiment_assets.streaming.query import predictions, read_topic, start
 from sentiment_assets.streaming.reports import Reports
 from sentiment_assets.streaming.reset import finish_reset
-from sentiment_assets.streaming.serving import load_model, version_to_serve
+from sentiment_assets.streaming.serving import Served, serve, version_to_serve
 from sentiment_assets.streaming.staging import commit_waiting, waiting_jobs
 from sentiment_assets.streaming.warm_up import warm_up
 
@@ -69,6 +68,8 @@ class LeaseResult:
         Micro-batches with data.
     reason
         Why it ended.
+    model_version, scorer
+        What scored, and which way: compiled or by its MLlib pipeline, and why.
     """
 
     rows: int
@@ -77,6 +78,7 @@ class LeaseResult:
     batches: int
     reason: str
     model_version: str
+    scorer: str
 
 
 def run_lease(
@@ -137,7 +139,7 @@ def run_lease(
     pulse = Pulse(spark, settings, run_id, lease, version, on_progress, standby=successor)
     fixed = model_version is not None
     ends = Ends(lease_seconds, idle_seconds, until_drained, fixed, may_be_succeeded=lease is not None)
-    model: PipelineModel | None = None
+    served: Served | None = None
     with contextlib.ExitStack() as held:
         if successor:
             held.enter_context(pulse.standing_by())
@@ -146,13 +148,13 @@ def run_lease(
             )
             after.prepare()
             held.enter_context(after.turn())
-            version, model = after.version, after.model
+            version, served = after.version, after.served
         else:
             held.enter_context(hold_stream_lock(spark, settings))
         for table in (PREDICTIONS, DEAD_LETTERS):
             held.enter_context(writer_lock(settings.table(table.name)))
         held.enter_context(pulse.last_word())
-        return _Lease(spark, settings, store, pulse, ends, should_stop).run(version, model)
+        return _Lease(spark, settings, store, pulse, ends, should_stop).run(version, served)
 
 
 @dataclass(frozen=True)
@@ -193,19 +195,20 @@ class _Lease:
         self._care: Future[None] | None = None
         self._cared = time.monotonic()
 
-    def run(self, version: str, model: PipelineModel | None = None) -> LeaseResult:
+    def run(self, version: str, served: Served | None = None) -> LeaseResult:
         pulse = self._pulse
         pulse.beat()
         finish_reset(self._settings)
         mend_checkpoint(self._settings)
         topic = self._reach_topic()
         pair = pulse.during(lambda: ensure_pair(self._spark, self._settings, topic))
-        if model is None:
-            model = self._prepared(version)
+        if served is None:
+            served = self._prepared(version)
+        log.info("%s is scored by: %s", version, served.scorer)
         letters = self._resume_dead_letters(pair.pair_id)
         with explained():
             messages = read_topic(self._spark, self._settings, self._bootstrap)
-            query = start(predictions(messages, model, version), self._settings)
+            query = start(predictions(messages, served.model, version), self._settings)
         try:
             pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
             if self._warm:
@@ -224,11 +227,20 @@ class _Lease:
             pulse.during(lambda: care_for_tables(self._spark, self._settings))
         pulse.hands_over = not reason.asked
         done = pulse.progress
-        return LeaseResult(done.rows, self._dead, round(done.seconds, 3), done.batches, reason.text, version)
+        return LeaseResult(
+            done.rows,
+            self._dead,
+            round(done.seconds, 3),
+            done.batches,
+            reason.text,
+            version,
+            served.scorer,
+        )
 
-    def _prepared(self, version: str) -> PipelineModel:
+    def _prepared(self, version: str) -> Served:
         """Load the model and warm the JVM."""
-        model = self._pulse.during(lambda: load_model(self._store, version))
+        served = self._pulse.during(lambda: serve(self._spark, self._settings, version))
+        self._pulse.progress = replace(self._pulse.progress, scorer=served.scorer)
         self._pulse.enter(Phase.WARMING_UP)
         available, committed = self._available(), committed_offsets(self._settings)
         if any(high > committed.get(part, low) for part, (low, high) in available.items()):
@@ -236,9 +248,9 @@ class _Lease:
             self._warm = False
         else:
             self._pulse.during(
-                lambda: warm_up(self._spark, self._settings, self._bootstrap, model, available)
+                lambda: warm_up(self._spark, self._settings, self._bootstrap, served.model, available)
             )
-        return model
+        return served
 
     def _say_ready(self) -> None:
         """From now on a message is scored as soon as it comes."""

@@ -98,6 +98,8 @@ class Progress:
     ----------
     phase, detail
         What the stream does now; for one that ends or has ended also why.
+    scorer
+        What scores, compiled tables or the pipeline, and why; empty while it is being loaded.
     rows, dead, positives, batches
         Totals of this lease: predictions, messages that could not be scored, positive predictions, batches
         with data.
@@ -116,6 +118,7 @@ class Progress:
     phase: Phase
     model_version: str
     detail: str = ""
+    scorer: str = ""
     ready: bool = False
     rows: int = 0
     dead: int = 0

@@ -168,6 +168,7 @@ class Pulse:
             run_id=self._run_id,
             lease=self._lease,
             model_version=progress.model_version,
+            scorer=progress.scorer,
             started_at=self._started_at,
             ready=progress.ready,
             batches=progress.batches,

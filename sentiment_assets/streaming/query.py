@@ -3,14 +3,13 @@
 Belongs here: the plan and its options. Does not belong here: when it starts and ends (``lease``).
 """
 
-from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.scoring import score, sentiment_expr
+from sentiment_assets.spark.scoring import Model, score, sentiment_expr
 from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.positions import checkpoint
 from sentiment_assets.streaming.progress import INTAKE, SCORED
@@ -44,7 +43,7 @@ def read_topic(spark: SparkSession, settings: Settings, bootstrap: str) -> DataF
     )
 
 
-def predictions(messages: DataFrame, model: PipelineModel, version: str) -> DataFrame:
+def predictions(messages: DataFrame, model: Model, version: str) -> DataFrame:
     """Score the messages that can be scored.
 
     Parameters
@@ -52,7 +51,7 @@ def predictions(messages: DataFrame, model: PipelineModel, version: str) -> Data
     messages
         Rows of Spark's Kafka source, batch or streaming.
     model, version
-        The fitted pipeline, and the version that each row names.
+        What scores, and the version that each row names.
 
     Returns
     -------

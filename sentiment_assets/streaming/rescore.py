@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable
-from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
@@ -23,7 +22,7 @@ from sentiment_assets.failures import StreamError
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import read, table_exists, table_version
-from sentiment_assets.spark.scoring import score, sentiment_expr
+from sentiment_assets.spark.scoring import Model, score, sentiment_expr
 from sentiment_assets.streaming.staging import Plan, Staging, pieces_of
 
 PIECE_ROWS = 100_000
@@ -105,7 +104,7 @@ def job_name(begin: Bound, end: Bound, model_version: str) -> str:
 
 
 def stage_piece(
-    spark: SparkSession, settings: Settings, staging: Staging, plan: Plan, piece: str, model: PipelineModel
+    spark: SparkSession, settings: Settings, staging: Staging, plan: Plan, piece: str, model: Model
 ) -> None:
     """Score the rows of one piece.
 

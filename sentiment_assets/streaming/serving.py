@@ -1,19 +1,48 @@
-"""The model that the stream serves: found, verified, loaded.
+"""The model that the stream serves: found, verified, loaded, by its compiled tables where they may serve.
 
-Does not belong here: choosing it (``models``), applying it (``spark.scoring``).
+Does not belong here: choosing it (``models``), compiling it (``compilation``), applying it (``spark.scoring``).
 """
+
+import logging
+from dataclasses import dataclass
 
 import pyspark
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.ml import PipelineModel
+from pyspark.sql import SparkSession
 
 from sentiment_assets.failures import ModelError
 from sentiment_assets.models.compatibility import require_fit
+from sentiment_assets.models.manifest import Scorer
 from sentiment_assets.models.store import ModelStore
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.compiled.model import CompiledModel, made_with
 from sentiment_assets.spark.features import VARIANTS
+from sentiment_assets.spark.scoring import Model, score
+
+log = logging.getLogger(__name__)
 
 _PIPELINE = "pipeline"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A version ready to score.
+
+    Attributes
+    ----------
+    version
+        Its name.
+    model
+        What :func:`~sentiment_assets.spark.scoring.score` takes.
+    scorer
+        What scores and why, in words.
+    """
+
+    version: str
+    model: Model
+    scorer: str
 
 
 def version_to_serve(store: ModelStore, asked: str | None) -> str:
@@ -54,8 +83,37 @@ def reason_not_to_serve(store: ModelStore) -> str | None:
     return None
 
 
+def serve(spark: SparkSession, settings: Settings, version: str) -> Served:
+    """Make a version ready to score: by compiled tables that passed the gate and work here, else by its pipeline.
+
+    Parameters
+    ----------
+    spark
+        The session that will score. Its Python workers are started and load the kernel.
+
+    Raises
+    ------
+    ModelError
+        As :func:`load_model`.
+    """
+    store = ModelStore(settings.models)
+    store.folder(version)
+    check_fit(store, version)
+    scorer, folder = store.scorer(version)
+    reason = scorer.reason
+    if scorer.compiled:
+        compiled = CompiledModel(folder, settings.kernel_cache)
+        obstacle = _obstacle(spark, scorer, compiled)
+        if obstacle is None:
+            return Served(version, compiled, scorer.title)
+        reason = obstacle
+    served = Served(version, load_model(store, version), f"MLlib pipeline ({reason})")
+    log.warning("%s is scored by the slow way: %s", version, served.scorer)
+    return served
+
+
 def load_model(store: ModelStore, version: str) -> PipelineModel:
-    """Load a version whose files are intact and that fits this Spark and these features.
+    """Load the pipeline of a version whose files are intact and that fits this Spark and these features.
 
     Raises
     ------
@@ -71,3 +129,25 @@ def load_model(store: ModelStore, version: str) -> PipelineModel:
             f"The model {version} cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]}).",
             "Promote another version: `sentiment-assets models list`.",
         ) from error
+
+
+def _obstacle(spark: SparkSession, scorer: Scorer, compiled: CompiledModel) -> str | None:
+    """Why tables that passed the gate cannot serve in this session, or None."""
+    here = made_with(spark)
+    if scorer.made_with != here:
+        return (
+            f"it was compiled with {_words(scorer.made_with)}, here is {_words(here)}: "
+            "`sentiment-assets models compile` mends that"
+        )
+    # On executors that lack the tables, numba or this package it would be the first batch that fails.
+    empty = spark.range(0, 2, 1, 2).selectExpr("'' AS text")
+    try:
+        score(compiled, empty).collect()
+    except PySparkException as error:
+        log.warning("The compiled tables cannot be used: %s", error)
+        return f"the kernel does not run here: {str(error).strip().splitlines()[-1]}"
+    return None
+
+
+def _words(versions: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))

@@ -31,6 +31,7 @@ _STREAM_FIGURES = (
     "heartbeat_age_seconds",
     "lease",
     "model_version",
+    "scorer",
     "ready",
     "rows",
     "dead",
@@ -105,7 +106,7 @@ def describe_stream(heartbeat: Heartbeat | None) -> dict[str, Any]:
     dict
         ``state`` (a phase, ``gone`` when its process ended without a word, ``never started``), ``detail`` (why it
         stopped or what it was before it was gone, else ``None``), ``run_id, pid, heartbeat_age_seconds, lease,
-        model_version, ready, rows, dead, batches, rows_per_second, visible_latency_seconds``.
+        model_version, scorer, ready, rows, dead, batches, rows_per_second, visible_latency_seconds``.
     """
     if heartbeat is None:
         return {"state": "never started", "detail": None} | dict.fromkeys(_STREAM_FIGURES)

@@ -9,11 +9,11 @@ import json
 import logging
 from pathlib import Path
 
-from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sentiment_assets.settings import Settings
+from sentiment_assets.spark.scoring import Model
 from sentiment_assets.streaming.files import remove_folder
 from sentiment_assets.streaming.jvm import jvm
 from sentiment_assets.streaming.query import kafka_options, predictions
@@ -44,7 +44,7 @@ def warm_up(
     spark: SparkSession,
     settings: Settings,
     bootstrap: str,
-    model: PipelineModel,
+    model: Model,
     available: dict[int, tuple[int, int]],
 ) -> None:
     """Run made-up messages through the plan of :func:`~..query.predictions`, once in the life of a JVM.

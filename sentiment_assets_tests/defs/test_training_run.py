@@ -220,6 +220,11 @@ def test_too_few_rows_to_learn_from_are_counted_and_the_model_stays(
     assert ModelStore(home.models).chosen() is None
 
 
+def test_the_chosen_model_says_how_it_will_be_served(trained: ExecuteInProcessResult) -> None:
+    metadata = trained.asset_materializations_for_node(keys.CHOSEN_MODEL)[0].metadata
+    assert "MLlib pipeline (its features or its text rules" in str(metadata["scorer"].value)
+
+
 def test_every_row_is_accounted_for(trained: ExecuteInProcessResult, home: Settings) -> None:
     cleaned = trained.asset_materializations_for_node(keys.CLEANED_TWEETS)[0].metadata
     dropped = sum(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sentiment_assets.failures import ModelError
-from sentiment_assets.models.manifest import Draft, Manifest, Source
+from sentiment_assets.models.manifest import Draft, Manifest, Scorer, Source
 from sentiment_assets.models.store import ModelStore
 
 
@@ -214,3 +214,55 @@ def test_processes_that_promote_at_once_lose_no_entry_of_the_history(store):
         list(pool.map(_promote_often, [store.root] * 3, versions))
     assert len(store.history()) == 30
     assert store.chosen() == store.history()[-1].version
+
+
+def tables(*, agree: bool, content: str = "1"):
+    def write(folder: Path) -> Scorer:
+        (folder / "slots").write_text(content)
+        return Scorer(compiled=agree, reason="shown", made_with={"java": "17"}, rows=3)
+
+    return write
+
+
+def test_compiled_tables_are_kept_beside_an_unchanged_version(store):
+    version = saved(store)
+    attached = store.attach_scorer(version, tables(agree=True))
+    scorer, folder = store.scorer(version)
+    assert scorer == attached
+    assert (scorer.compiled, scorer.rows, scorer.title) == (True, 3, "compiled (shown)")
+    assert (folder / "slots").read_text() == "1"
+    store.folder(version, deep=True)
+    assert [m.version for m in store.versions()] == [version]
+
+
+def test_compiling_anew_replaces_the_tables_as_a_whole(store):
+    version = saved(store)
+    store.attach_scorer(version, tables(agree=True))
+    store.attach_scorer(version, tables(agree=True, content="22"))
+    scorer, folder = store.scorer(version)
+    assert (folder / "slots").read_text() == "22"
+    assert scorer.files["slots"][0] == 2
+    assert [path.name for path in store.root.iterdir() if path.name.startswith(".staging")] == []
+
+
+def test_tables_that_do_not_agree_are_not_kept_but_the_reason_is(store):
+    version = saved(store)
+    store.attach_scorer(version, tables(agree=False))
+    scorer, folder = store.scorer(version)
+    assert scorer.title == "MLlib pipeline (shown)"
+    assert not (folder / "slots").exists()
+
+
+def test_a_version_without_or_with_damaged_tables_is_served_by_its_pipeline_and_says_so(store):
+    version = saved(store)
+    assert store.scorer(version)[0].title == "MLlib pipeline (it was not compiled)"
+    store.attach_scorer(version, tables(agree=True))
+    (store.scorer(version)[1] / "slots").write_text("longer")
+    assert store.scorer(version)[0].title == "MLlib pipeline (its compiled tables are damaged)"
+    (store.scorer(version)[1] / "scorer.json").write_text("{")
+    assert store.scorer(version)[0].title == "MLlib pipeline (its compiled tables are damaged)"
+
+
+def test_a_version_that_is_not_there_has_no_scorer(store):
+    with pytest.raises(ModelError, match="There is no model"):
+        store.scorer("nothing")

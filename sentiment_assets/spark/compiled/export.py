@@ -1,0 +1,201 @@
+"""From a fitted pipeline to the tables of the kernel.
+
+Belongs here: which pipelines have a kernel, and reading their stages. Character classes are asked of the JVM, whose
+Unicode is not Python's. Does not belong here: whether the result agrees (``agreement``).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyspark.ml import PipelineModel
+from pyspark.ml.feature import (
+    CountVectorizerModel,
+    ElementwiseProduct,
+    Normalizer,
+    SQLTransformer,
+    VectorAssembler,
+)
+from pyspark.sql import SparkSession
+
+from sentiment_assets.spark import text
+from sentiment_assets.spark.compiled.tables import Tables
+from sentiment_assets.spark.features import FEATURES
+from sentiment_assets.spark.linear import Linear, linear_part
+
+FloatArray = npt.NDArray[np.float64]
+
+_ORDERS = range(1, 9)
+_SURROGATES = range(0xD800, 0xE000)
+_BLOCK = 0x1000
+
+
+class NotCompilableError(Exception):
+    """The pipeline has no kernel; the message says why, as half a sentence."""
+
+
+@dataclass(frozen=True)
+class _View:
+    """One of the vectors that are normalised apart: its terms, each ended by a line feed."""
+
+    terms: str
+    idf: FloatArray
+    by_words: bool
+
+
+def export_tables(model: PipelineModel) -> Tables:
+    """Read a fitted pipeline of the variant ``nb_ngrams`` with a linear classifier.
+
+    Parameters
+    ----------
+    model
+        From ``text`` to ``ml_probability``.
+
+    Raises
+    ------
+    NotCompilableError
+        When it is another variant, its text rules are not the current ones, its classifier is not linear, or two
+        of its terms have the same hash.
+    """
+    stages: list[Any] = list(model.stages)
+    order = _check_text_rules([stage for stage in stages if isinstance(stage, SQLTransformer)])
+    linear = linear_part(model)
+    if linear is None:
+        raise NotCompilableError("its classifier is not linear")
+    views = [_view(stages, column) for column in _columns(order)]
+    scale = linear.weights * _ratios(stages, [f"{column}_unit" for column in _columns(order)])
+    if len(scale) != sum(len(view.idf) for view in views):
+        raise NotCompilableError("its features are not those of its vocabularies")
+    words, *pieces = _slots(views, scale)
+    piece_slots, piece_values = pieces[0] if pieces else (np.zeros(1, np.uint64), np.zeros((1, 2)))
+    return Tables(
+        classes=character_classes(SparkSession.active()),
+        word_slots=words[0],
+        word_values=words[1],
+        piece_slots=piece_slots,
+        piece_values=piece_values,
+        order=order,
+        intercept=_finite(linear),
+    )
+
+
+def frequent_terms(model: PipelineModel, count: int) -> list[str]:
+    """The most frequent terms of the first vocabulary of a model."""
+    vocabularies = (stage for stage in model.stages if isinstance(stage, CountVectorizerModel))
+    return list(next(vocabularies).vocabulary[:count])
+
+
+def _columns(order: int) -> list[str]:
+    return [text.TERMS, text.PIECES] if order else [text.TERMS]
+
+
+def _check_text_rules(stages: list[Any]) -> int:
+    """Length of the character n-grams (0: none) of text rules that are the current ones, word for word."""
+    found = [stage.getStatement() for stage in stages]
+    words = [stage.getStatement() for stage in (text.clean_tokens(), text.scoped_terms())]
+    orders = {(text.character_ngrams(order).getStatement(),): order for order in _ORDERS} | {(): 0}
+    rest = tuple(found[2:])
+    if found[:2] != words or rest not in orders:
+        raise NotCompilableError("its features or its text rules are others than nb_ngrams has here")
+    return orders[rest]
+
+
+def _view(stages: list[Any], column: str) -> _View:
+    """The stages from one array of terms to a vector of norm 1, as ``features`` builds them."""
+    counts, weighted, unit = (f"{column}_unit{suffix}" for suffix in ("_tf", "_tfidf", ""))
+    vectorizer, product, normalizer = (_producer(stages, name) for name in (counts, weighted, unit))
+    sound = (
+        isinstance(vectorizer, CountVectorizerModel)
+        and isinstance(product, ElementwiseProduct)
+        and isinstance(normalizer, Normalizer)
+        and (vectorizer.getInputCol(), product.getInputCol(), normalizer.getInputCol())
+        == (column, counts, weighted)
+        and (vectorizer.getBinary(), vectorizer.getMinTF(), normalizer.getP()) == (True, 1.0, 2.0)
+    )
+    if not sound:
+        raise NotCompilableError(f"its stages behind {column} are not those of nb_ngrams")
+    terms = "".join(f"{term}\n" for term in vectorizer.vocabulary)
+    idf = np.asarray(product.getScalingVec().toArray())
+    if terms.count("\n") != len(idf):
+        raise NotCompilableError("one of its terms holds a line break")
+    return _View(terms, idf, by_words=column == text.TERMS)
+
+
+def _ratios(stages: list[Any], units: list[str]) -> FloatArray:
+    """The weights between the assembled vectors of norm 1 and ``ml_features``."""
+    product = _producer(stages, FEATURES)
+    if isinstance(product, ElementwiseProduct):
+        assembler = _producer(stages, product.getInputCol())
+        if isinstance(assembler, VectorAssembler) and list(assembler.getInputCols()) == units:
+            return np.asarray(product.getScalingVec().toArray())
+    raise NotCompilableError(f"its stage for {FEATURES} is not that of nb_ngrams")
+
+
+def _producer(stages: list[Any], column: str) -> Any:
+    """The stage that writes ``column``, or None."""
+    made = (s for s in stages if s.hasParam("outputCol") and s.getOutputCol() == column)
+    return next(made, None)
+
+
+def _finite(linear: Linear) -> float:
+    if not (np.isfinite(linear.intercept) and np.isfinite(linear.weights).all()):
+        raise NotCompilableError("its weights are not all finite numbers")
+    return float(linear.intercept)
+
+
+def _slots(views: list[_View], scale: FloatArray) -> list[tuple[npt.NDArray[np.uint64], FloatArray]]:
+    """A hash table for each view, at most half full."""
+    from sentiment_assets.spark.compiled.kernel import fill_slots, hash_terms
+
+    tables = []
+    begin = 0
+    for view in views:
+        codes = np.frombuffer(view.terms.encode("utf-32-le"), np.uint32)
+        hashes = np.empty(len(view.idf), np.uint64)
+        hash_terms(codes, view.by_words, hashes)
+        size = 1 << max(1, int(2 * len(hashes) - 1).bit_length())
+        slots, places = np.zeros(size, np.uint64), np.empty(len(hashes), np.int64)
+        if fill_slots(hashes, slots, places) >= 0:
+            raise NotCompilableError("two of its terms have the same hash")
+        values = np.zeros((size, 2))
+        values[places, 0] = view.idf * scale[begin : begin + len(hashes)]
+        values[places, 1] = view.idf**2
+        tables.append((slots, values))
+        begin += len(hashes)
+    return tables
+
+
+def character_classes(spark: SparkSession) -> npt.NDArray[np.uint8]:
+    """Class bits of every code point, as the regular expressions of this JVM see them.
+
+    Each expression is applied to blocks of code points and puts a character of the class in place of each member,
+    so the members are where that character stands afterwards.
+    """
+    from sentiment_assets.spark.compiled.kernel import CODE_POINTS, LETTER, LINE_END, SPACE, WORD
+
+    rules = (
+        (LETTER, r"\p{L}", "x"),
+        (WORD, r"[\p{L}\p{N}_]", "x"),
+        (SPACE, r"[\s\p{Z}]", " "),
+        (LINE_END, ".", "x"),
+    )
+    blocks = [
+        (first, "".join(chr(code) for code in range(first, first + _BLOCK) if code not in _SURROGATES))
+        for first in range(0, CODE_POINTS, _BLOCK)
+    ]
+    found = (
+        spark.createDataFrame([block for block in blocks if block[1]], "first INT, block STRING")
+        .selectExpr(
+            "first",
+            *(f"regexp_replace(block, r'{rule}', '{member}') AS c{bit}" for bit, rule, member in rules),
+        )
+        .collect()
+    )
+    classes = np.zeros(CODE_POINTS, np.uint8)
+    for row in found:
+        codes = np.array([c for c in range(row["first"], row["first"] + _BLOCK) if c not in _SURROGATES])
+        for bit, rule, member in rules:
+            marked = np.frombuffer(row[f"c{bit}"].encode("utf-32-le"), np.uint32) == ord(member)
+            classes[codes] |= np.where(marked != (rule == "."), bit, 0).astype(np.uint8)
+    return classes

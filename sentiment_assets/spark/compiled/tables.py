@@ -1,0 +1,72 @@
+"""What the kernel reads: one model as plain arrays, in files that all Python workers of a machine map read-only.
+
+Belongs here: the arrays and their files. Does not belong here: where they come from (``export``).
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+_ARRAYS = ("classes", "word_slots", "word_values", "piece_slots", "piece_values")
+NUMBERS = "numbers.json"
+"""Name of the file that is written last."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """A linear model over word terms and character n-grams.
+
+    Attributes
+    ----------
+    classes
+        Class bits of each code point (``kernel``), uint8.
+    word_slots, word_values, piece_slots, piece_values
+        Hash tables with open addressing, their length a power of 2: the term's hash or 0; and, of the same slot,
+        (weight, square): what the term adds to the log-odds, and its square in the norm of its view, float64.
+    order
+        Length of the character n-grams; 0: none.
+    intercept
+        Log-odds of a text without any known term.
+    """
+
+    classes: npt.NDArray[np.uint8]
+    word_slots: npt.NDArray[np.uint64]
+    word_values: npt.NDArray[np.float64]
+    piece_slots: npt.NDArray[np.uint64]
+    piece_values: npt.NDArray[np.float64]
+    order: int
+    intercept: float
+
+    def save(self, folder: Path) -> None:
+        """Write the arrays into an existing folder.
+
+        Raises
+        ------
+        OSError
+            When the disk is full or the folder cannot be written.
+        """
+        for name in _ARRAYS:
+            np.save(folder / f"{name}.npy", getattr(self, name), allow_pickle=False)
+        numbers = {"order": self.order, "intercept": self.intercept}
+        (folder / NUMBERS).write_text(json.dumps(numbers), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Map the arrays of a folder into memory; pages are shared by all processes that do.
+
+        Raises
+        ------
+        OSError, ValueError
+            When a file is missing or damaged.
+        """
+        numbers = json.loads((folder / NUMBERS).read_text(encoding="utf-8"))
+        # As plain arrays: numba does not know numpy's class for mapped ones.
+        arrays = {
+            name: np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False))
+            for name in _ARRAYS
+        }
+        return cls(**arrays, order=int(numbers["order"]), intercept=float(numbers["intercept"]))
