@@ -251,7 +251,13 @@ def report(
     result = make_report(Settings.from_env(), made=origin(command), markdown_file=markdown)
     if open_page:
         typer.launch(result["page"])
-    emit(result, as_json, pairs)
+
+    def words(found: dict[str, Any]) -> None:
+        # Plain lines: a path is there to be copied whole, however narrow the terminal.
+        for name, value in found.items():
+            open_console().print(Text(f"{name:12}{value if value is not None else '-'}"))
+
+    emit(result, as_json, words)
 
 
 @app.command()

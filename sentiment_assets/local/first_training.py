@@ -158,7 +158,7 @@ def first_training(
                 console=console,
                 wait=pause.wait,
             )
-    console.print(describe_model(store), markup=False, highlight=False)
+    console.print(describe_model(settings), markup=False, highlight=False)
 
 
 def _reach(host: str, port: int) -> DagsterGraphQLClient:

@@ -66,8 +66,9 @@ def training_config(
     return {"ops": {keys.RAW_TWEETS: {"config": config}}}
 
 
-def describe_model(store: ModelStore) -> str:
-    """One paragraph on the chosen model: version, honest accuracy, and what it was trained on."""
+def describe_model(settings: Settings) -> str:
+    """One paragraph on the chosen model: version, honest accuracy, what it was trained on, and where more is said."""
+    store, page = ModelStore(settings.models), settings.reports / LATEST
     version = store.chosen()
     if version is None:
         return "model      none is chosen yet"
@@ -79,6 +80,7 @@ def describe_model(store: ModelStore) -> str:
         f"(95 % interval {m['report_ci95_low']:.4f} to {m['report_ci95_high']:.4f}, "
         f"n = {m['report_n']:,} tweets that no decision has seen)\n"
         f"           trained on {manifest.rows_train:,} tweets; {manifest.source.note}"
+        + (f"\nreport     {page}" if page.is_file() else "")
     )
 
 

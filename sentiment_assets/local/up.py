@@ -152,7 +152,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             _train(settings, options, source, services, instance, console, stop)
         if stop.event.is_set():
             return
-        console.print(describe_model(store), markup=False, highlight=False)
+        console.print(describe_model(settings), markup=False, highlight=False)
         producer = (
             _Replay(settings, options, source, bootstrap, stop.event)
             if live is None

@@ -24,11 +24,13 @@ _TERMS = "terms.json"
 def write_evidence(version: Path, rows: ScoredRows, terms: TellingTerms) -> None:
     """Write both files below the folder of a model version that is being stored."""
     folder = version / _FOLDER
-    folder.mkdir()
+    folder.mkdir(parents=True, exist_ok=True)
     table = pa.table(
         {"key": rows.key, "report": rows.report, "positive": rows.positive, "probability": rows.probability}
     )
-    pq.write_table(table, folder / _SCORES, compression="zstd")
+    # Through a file object: the folder may lie in an object store, whose paths pyarrow does not take.
+    with (folder / _SCORES).open("wb") as file:
+        pq.write_table(table, file, compression="zstd")
     (folder / _TERMS).write_text(json.dumps(asdict(terms), ensure_ascii=False), encoding="utf-8")
 
 
@@ -37,7 +39,8 @@ def read_scores(version: Path) -> ScoredRows | None:
     path = version / _FOLDER / _SCORES
     if not path.is_file():
         return None
-    table = pq.read_table(path)
+    with path.open("rb") as file:
+        table = pq.read_table(file)
     return ScoredRows.of(
         table["key"].to_numpy(),
         table["report"].to_numpy(),
