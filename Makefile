@@ -54,7 +54,7 @@ test-fast: $(VENV)/.dev ## Unit tests without a JVM, seconds
 test-deployment: setup ## The services of docker/ as plain processes, Dagster on a real PostgreSQL (4 minutes)
 	@exec $(BIN)/pytest -o addopts='-ra --strict-markers --timeout=900' sentiment_assets_tests/deployment $(ARGS)
 
-test-cluster: setup ## Training, stream and spark-submit on a real Spark master with two workers (8 minutes)
+test-cluster: setup ## Training, stream and spark-submit on a real Spark master with two workers
 	@exec $(BIN)/pytest -o addopts='-ra --strict-markers --timeout=900' sentiment_assets_tests/cluster $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, its formatter, and mypy
