@@ -32,7 +32,7 @@ from sentiment_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-Configuration = Literal["spark", "broker"]
+Configuration = Literal["spark", "broker", "mongodb_test"]
 PRODUCT: tuple[Configuration, ...] = ("spark", "broker")
 """What an installation needs; the rest is fetched by the tests that use it."""
 

@@ -40,7 +40,7 @@ def mongo_server(session_settings: Settings) -> Iterator[MongoServer]:
         yield server
 
 
-@pytest.fixture(params=["postgres"])
+@pytest.fixture(params=["postgres", "mongodb"])
 def name(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -13,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ import psutil
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from pydantic import SecretStr
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -150,20 +152,25 @@ class MongoServer:
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
-        classpath = os.pathsep.join(str(jar) for jar in self._jars)
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    str(find_java().executable),
-                    *("-Xmx1g", "-XX:+UseSerialGC", "-cp", classpath),
-                    "de.bwaldvogel.mongo.H2MongoServer",
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self._folder,
-            )
-        _wait(lambda: self.rows_now(), PyMongoError)
+        # Its own main program takes no port; py4j, which comes with Spark, calls its class from here.
+        py4j = next(Path(find_spec("pyspark").submodule_search_locations[0], "jars").glob("py4j-*.jar"))
+        log = (self._folder / "log").open("a")
+        port, self._process = launch_gateway(
+            jarpath=str(py4j),
+            classpath=os.pathsep.join(str(jar) for jar in self._jars),
+            javaopts=["-Xmx1g", "-XX:+UseSerialGC"],
+            java_path=str(find_java().executable),
+            die_on_exit=True,
+            return_proc=True,
+            redirect_stdout=log,
+            redirect_stderr=log,
+        )
+        gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port))
+        gateway.jvm.de.bwaldvogel.mongo.H2MongoServer(str(self._folder / "data.h2")).bind(
+            "127.0.0.1", self._port
+        )
+        gateway.close()
+        _wait(self.rows_now, PyMongoError)
 
     def stop(self) -> None:
         """Kill it."""

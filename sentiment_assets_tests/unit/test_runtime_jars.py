@@ -7,6 +7,7 @@ with the real ones is seen by every test that starts a broker or Spark.
 import hashlib
 import sys
 from pathlib import Path
+from typing import get_args
 from xml.etree import ElementTree
 
 import pytest
@@ -142,12 +143,16 @@ def test_a_cache_that_cannot_be_made_is_an_error_that_names_the_setting(
 
 def test_every_module_of_ivy_xml_has_a_hash_and_nothing_is_transitive() -> None:
     dependencies = ElementTree.parse(jars._IVY_XML).getroot().iter("dependency")  # noqa: S314  (our own file)
-    wanted: dict[str, set[str]] = {"spark": set(), "broker": set()}
+    wanted: dict[str, set[str]] = {name: set() for name in get_args(jars.Configuration)}
     for dependency in dependencies:
         assert dependency.get("transitive") == "false"
         configuration = (dependency.get("conf") or "").split("->")[0]
         wanted[configuration].add(f"{dependency.get('name')}-{dependency.get('rev')}.jar")
-    assert wanted == {"spark": set(jars._expected("spark")), "broker": set(jars._expected("broker"))}
+    assert wanted == {name: set(jars._expected(name)) for name in get_args(jars.Configuration)}
+
+
+def test_an_installation_does_not_fetch_what_only_tests_use() -> None:
+    assert set(get_args(jars.Configuration)) - set(jars.PRODUCT) == {"mongodb_test"}
 
 
 def test_no_repository_address_is_in_our_files() -> None:
