@@ -64,6 +64,8 @@ class Delivery(threading.Thread):
         self._lost: KafkaError | None = None
         self._moved_at = time.monotonic()
         self._wake = threading.Event()
+        self._met = False
+        self._patient = False
         self._end_at: float | None = None
 
     @property
@@ -71,24 +73,35 @@ class Delivery(threading.Thread):
         """State in words."""
         return "the broker is away" if self._away else "delivering"
 
-    def finish(self, seconds: float) -> None:
-        """Deliver what waits, but for no longer than so, and not at all while there is no broker.
+    def finish(self, seconds: float, *, patient_until: threading.Event | None = None) -> None:
+        """Deliver what waits, but for no longer than so; the rest stays in the spool.
 
-        The rest stays in the spool.
+        Parameters
+        ----------
+        seconds
+            At most. Without a broker it ends at once.
+        patient_until
+            A broker that was there and is away is waited for as well, until this is set.
         """
+        self._patient = patient_until is not None and self._met
         self._end_at = time.monotonic() + seconds
         self._wake.set()
         self._spool.arrived.set()
-        self.join()
+        while self.is_alive():
+            self.join(0.1)
+            if self._patient and patient_until is not None and patient_until.is_set():
+                self._patient = False
+                self._end_at = time.monotonic()
 
     def run(self) -> None:
         """Until :meth:`finish`; an error of ours ends it and is kept in :attr:`error`."""
         try:
             while not self._over():
                 if self._producer is None and not self._connect():
-                    if self._end_at is not None:
+                    if self._end_at is not None and not self._patient:
                         break
                     self._wake.wait(_CONNECT_SECONDS)
+                    self._wake.clear()
                     continue
                 self._hand_over()
                 self._settle()
@@ -128,6 +141,7 @@ class Delivery(threading.Thread):
             }
         )
         self._moved_at = time.monotonic()
+        self._met = True
         self._note_back()
         return True
 

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 STOP_SECONDS = 10.0
 """How long a stop waits for Kafka; what is not delivered by then is delivered by the next start."""
 
+END_SECONDS = 600.0
+"""How long Kafka is waited for when the source has come to its end by itself."""
+
 _GATHER_SECONDS = 0.1
 _GATHER_POSTS = 1_000
 _REPORT_SECONDS = 10.0
@@ -116,6 +119,9 @@ def ingest(
         delivery.start()
         try:
             asyncio.run(run.until_stopped())
+            if not stop.is_set():
+                # The source has given all it has: there is no hurry.
+                delivery.finish(END_SECONDS, patient_until=stop)
         finally:
             delivery.finish(STOP_SECONDS)
             figures = run.figures()

@@ -119,8 +119,10 @@ def test_a_batch_that_is_repeated_after_a_crash_changes_nothing(
 def test_a_killed_follower_goes_on_where_it_was(
     configured: Settings, table: Path, server: Server, name: str
 ) -> None:
+    # Several transactions for PostgreSQL; the stand-in for MongoDB is slow (700 documents/s).
+    rows = 5000 if name == "postgres" else 300
     for number in range(12):
-        append(table, number * 5000, number * 5000 + 4999)
+        append(table, number * rows, number * rows + rows - 1)
     environment = os.environ | {
         "SENTIMENT_HOME": str(configured.root),
         **{
@@ -140,7 +142,7 @@ def test_a_killed_follower_goes_on_where_it_was(
     assert PASSWORD not in after.stderr + after.stdout
     assert checksum(server.rows()) == checksum(table_rows(table))
     assert read_followed(sink, table).lag_versions == 0
-    assert count_rows(sink) == 60_000
+    assert count_rows(sink) == 12 * rows
 
 
 def test_a_killed_database_is_waited_for_and_gets_everything(sink: Sink, table: Path, server: Server) -> None:
@@ -152,12 +154,12 @@ def test_a_killed_database_is_waited_for_and_gets_everything(sink: Sink, table: 
         assert written.wait(30)
         server.stop()
         for number in range(1, 6):
-            append(table, number * 1000, number * 1000 + 999)
+            append(table, number * 1000, number * 1000 + 199)
         written.clear()
         server.start()
         deadline = threading.Event()
         for _ in range(600):
-            if _count(server) == 6000:
+            if _count(server) == 2000:
                 break
             assert not under_way.done(), under_way.exception()
             deadline.wait(0.1)
