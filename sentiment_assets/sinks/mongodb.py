@@ -155,7 +155,8 @@ class MongoSink:
             )
         if version < VERSION:
             ascending = [(name, ASCENDING) for name in KEY]
-            self._predictions.create_index(ascending, name="key", unique=True)
+            # Not unique: `_id` is that already, and a second promise could only contradict the first.
+            self._predictions.create_index(ascending, name="key")
             self._predictions.create_index("kafka_timestamp", name="kafka_timestamp")
             self._predictions.create_index("tweet_id", name="tweet_id")
             self._followed.replace_one({"_id": "schema"}, {"version": VERSION}, upsert=True)
@@ -172,7 +173,7 @@ class MongoSink:
             ) from None
         except OperationFailure as error:
             raise SinkError(
-                f"MongoDB at {self.where} refuses (code {error.code}).",
+                f"MongoDB at {self.where} refuses ({_said(error)}).",
                 "Check user, password and rights in SENTIMENT_SINK_MONGODB_URI.",
             ) from None
         except PyMongoError as error:
@@ -180,6 +181,14 @@ class MongoSink:
                 f"MongoDB at {self.where} refuses ({type(error).__name__}).",
                 "Mend the cause, or copy the table anew with `sentiment-assets sink run --resync`.",
             ) from None
+
+
+def _said(error: OperationFailure) -> str:
+    """Code and message of the server, without the documents of the request."""
+    details = error.details or {}
+    failures = details.get("writeErrors") or details.get("writeConcernErrors") or [details]
+    said = failures[0].get("errmsg") or str(error)
+    return f"code {failures[0].get('code', error.code)}: {str(said)[:200]}"
 
 
 def _id(row: Document) -> str:
