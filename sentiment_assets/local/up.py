@@ -14,6 +14,7 @@ from types import FrameType
 
 from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
 from rich.console import Console
+from sqlalchemy.exc import OperationalError
 
 from sentiment_assets.failures import BrokerError, SentimentError
 from sentiment_assets.kafka.broker import EmbeddedBroker
@@ -249,7 +250,13 @@ def _stream(
                 # It keeps its port and its data; producers and the stream ride out the seconds in between.
                 console.print("kafka      the broker had died; started again", style="yellow")
                 broker.start()
-            fail_orphaned_runs(instance)
+            try:
+                fail_orphaned_runs(instance)
+            except OperationalError as error:
+                # A full disk, for one: the next look may succeed, and what runs is better left running.
+                console.print(
+                    f"dagster    its database does not answer ({error.orig}); tried again", style="yellow"
+                )
             producer.check()
             figures = read_figures(settings, bootstrap)
             if time.monotonic() - shown >= 5 or (figures.drained and options.exit_when_drained):
