@@ -27,6 +27,9 @@ Role = Literal["training", "stream"]
 RELEASE_LINE = "4.2"
 """Of Spark; pyproject.toml and runtime/ivy.xml pin the release."""
 
+KERNEL_CACHE = "spark.sentiment.kernelCache"
+"""Property that tells workers where numba keeps compiled functions."""
+
 _LOG4J = """\
 rootLogger.level = warn
 rootLogger.appenderRef.file.ref = file
@@ -72,6 +75,7 @@ def spark_conf(settings: Settings, *, role: Role, app_name: str) -> dict[str, st
         "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.sql.session.timeZone": "UTC",
+        KERNEL_CACHE: str(settings.kernel_cache),
         # One snapshot partition: 0.28 s an append instead of 0.39 s with Delta's defaults.
         "spark.databricks.delta.snapshotPartitions": "1",
         # Its default turns VACUUM into a job of 10,000 tasks: 50 s on an almost empty table.

@@ -59,12 +59,12 @@ def export_tables(model: PipelineModel) -> Tables:
         of its terms have the same hash.
     """
     stages: list[Any] = list(model.stages)
-    order = _check_text_rules([stage for stage in stages if isinstance(stage, SQLTransformer)])
+    order = check_text_rules([stage for stage in stages if isinstance(stage, SQLTransformer)])
     linear = linear_part(model)
     if linear is None:
         raise NotCompilableError("its classifier is not linear")
-    views = [_view(stages, column) for column in _columns(order)]
-    scale = linear.weights * _ratios(stages, [f"{column}_unit" for column in _columns(order)])
+    views = [read_view(stages, column) for column in term_columns(order)]
+    scale = linear.weights * read_ratios(stages, [f"{column}_unit" for column in term_columns(order)])
     if len(scale) != sum(len(view.idf) for view in views):
         raise NotCompilableError("its features are not those of its vocabularies")
     words, *pieces = _slots(views, scale)
@@ -86,11 +86,11 @@ def frequent_terms(model: PipelineModel, count: int) -> list[str]:
     return list(next(vocabularies).vocabulary[:count])
 
 
-def _columns(order: int) -> list[str]:
+def term_columns(order: int) -> list[str]:
     return [text.TERMS, text.PIECES] if order else [text.TERMS]
 
 
-def _check_text_rules(stages: list[Any]) -> int:
+def check_text_rules(stages: list[Any]) -> int:
     """Length of the character n-grams (0: none) of text rules that are the current ones, word for word."""
     found = [stage.getStatement() for stage in stages]
     words = [stage.getStatement() for stage in (text.clean_tokens(), text.scoped_terms())]
@@ -101,7 +101,7 @@ def _check_text_rules(stages: list[Any]) -> int:
     return orders[rest]
 
 
-def _view(stages: list[Any], column: str) -> _View:
+def read_view(stages: list[Any], column: str) -> _View:
     """The stages from one array of terms to a vector of norm 1, as ``features`` builds them."""
     counts, weighted, unit = (f"{column}_unit{suffix}" for suffix in ("_tf", "_tfidf", ""))
     vectorizer, product, normalizer = (_producer(stages, name) for name in (counts, weighted, unit))
@@ -122,7 +122,7 @@ def _view(stages: list[Any], column: str) -> _View:
     return _View(terms, idf, by_words=column == text.TERMS)
 
 
-def _ratios(stages: list[Any], units: list[str]) -> FloatArray:
+def read_ratios(stages: list[Any], units: list[str]) -> FloatArray:
     """The weights between the assembled vectors of norm 1 and ``ml_features``."""
     product = _producer(stages, FEATURES)
     if isinstance(product, ElementwiseProduct):

@@ -41,7 +41,7 @@ def _scorer(folder: str, cache: str, written_at: int) -> Callable[[Any], Any]:
     tables = Tables.load(Path(folder))
 
     def score(texts: Any) -> Any:
-        data, offsets = _buffers(texts)
+        data, offsets = buffers(texts)
         result = np.empty(len(texts), np.float64)
         score_texts(
             data,
@@ -60,7 +60,7 @@ def _scorer(folder: str, cache: str, written_at: int) -> Callable[[Any], Any]:
     return score
 
 
-def _buffers(texts: Any) -> tuple[Any, Any]:
+def buffers(texts: Any) -> tuple[Any, Any]:
     """The bytes of an Arrow string array, and where each text begins and the last one ends.
 
     Of the same types whatever the array, or numba would compile for each anew, seconds in the middle of a stream.

@@ -1,0 +1,213 @@
+"""The vocabularies of training texts, counted by compiled loops: the same terms and counts as ``vocabulary`` finds.
+
+Python workers count hashes of 8 bytes instead of handing strings to Spark; Spark adds up; only the terms that stay
+are spelled. Does not belong here: the loops (``terms``), which rows are counted, what follows from the counts.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sentiment_assets.spark import text
+from sentiment_assets.spark.compiled.export import character_classes
+from sentiment_assets.spark.compiled.worker import buffers
+from sentiment_assets.spark.session import KERNEL_CACHE
+from sentiment_assets.spark.vocabulary import Vocabulary
+
+_WORDS, _PIECES = 0, 1
+_FIRST_SLOTS, _MOST_SLOTS = 1 << 16, 1 << 23
+"""A table of a worker grows up to 8 M slots (128 MB); then it is handed over and begun anew."""
+_LETTERS = 1 << 22
+
+
+def learn_vocabularies(
+    rows: DataFrame, *, label: str, order: int, min_documents: int, limits: tuple[int, int]
+) -> list[Vocabulary]:
+    """Count the distinct terms of each text: of ``text.scoped_terms``, and of ``text.character_ngrams``.
+
+    Parameters
+    ----------
+    rows
+        Columns ``text STRING`` and ``label DOUBLE`` (0.0 or 1.0).
+    order
+        Length of the character n-grams; 0: none.
+    min_documents
+        Terms in fewer rows are left out.
+    limits
+        The most frequent terms kept of words and of character n-grams.
+
+    Returns
+    -------
+    list of Vocabulary
+        Of the words, and of the character n-grams unless ``order`` is 0.
+    """
+    session = rows.sparkSession
+    classes = session.sparkContext.broadcast(character_classes(session))
+    lowered = rows.selectExpr(f"{label} AS label", *text.lowered()).select("label", text.LOWER)
+    folder = str(session.conf.get(KERNEL_CACHE))
+
+    def count(batches: Iterator[Any]) -> Iterator[Any]:
+        yield from _counted(batches, classes.value, order, folder)
+
+    totals = (
+        lowered.mapInArrow(count, "view TINYINT, hash BIGINT, documents BIGINT, positive BIGINT")
+        .groupBy("view", "hash")
+        .agg(F.sum("documents").alias("documents"), F.sum("positive").alias("positive"))
+        .where(F.col("documents") >= min_documents)
+        .toArrow()
+    )
+    kept = [_most_frequent(totals, view, limits[view]) for view in (_WORDS, _PIECES)]
+    wanted = session.sparkContext.broadcast([one["hash"] for one in kept])
+
+    def spell(batches: Iterator[Any]) -> Iterator[Any]:
+        yield from _spelled(batches, classes.value, order, wanted.value, folder)
+
+    spelled = lowered.select(text.LOWER).mapInArrow(spell, "view TINYINT, place INT, term STRING").toArrow()
+    number = rows.count()
+    views = (_WORDS, _PIECES) if order else (_WORDS,)
+    return [_vocabulary(kept[view], _terms(spelled, view, len(kept[view]["hash"])), number) for view in views]
+
+
+def _most_frequent(totals: Any, view: int, limit: int) -> dict[str, Any]:
+    """Hashes with their counts, the most frequent first."""
+    columns = {
+        name: totals[name].to_numpy()[totals["view"].to_numpy() == view]
+        for name in ("hash", "documents", "positive")
+    }
+    order = np.lexsort((columns["hash"], -columns["documents"]))[:limit]
+    found = {name: values[order] for name, values in columns.items()}
+    found["hash"] = found["hash"].astype(np.int64).view(np.uint64)
+    return found
+
+
+def _terms(spelled: Any, view: int, number: int) -> Any:
+    """The term at each place; every worker may have spelled it."""
+    chosen = spelled.filter(pc.equal(spelled["view"], view))
+    places, first = np.unique(chosen["place"].to_numpy(), return_index=True)
+    if len(places) != number:
+        raise RuntimeError(f"{number - len(places)} of {number} terms were counted and not found again")
+    return chosen["term"].take(pa.array(first))
+
+
+def _vocabulary(kept: dict[str, Any], terms: Any, rows: int) -> Vocabulary:
+    table = pa.table({"term": terms, "documents": kept["documents"], "positive": kept["positive"]}).sort_by(
+        [("documents", "descending"), ("term", "ascending")]
+    )
+    return Vocabulary(
+        terms=tuple(table["term"].to_pylist()),
+        documents=table["documents"].to_numpy().astype(np.float64),
+        positive=table["positive"].to_numpy().astype(np.float64),
+        rows=rows,
+    )
+
+
+@dataclass
+class _Counts:
+    """One view's table in a worker: hashes, (texts, positive texts), the last text that counted."""
+
+    keys: npt.NDArray[np.uint64]
+    counts: npt.NDArray[np.int32]
+    stamps: npt.NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, slots: int) -> "_Counts":
+        return cls(np.zeros(slots, np.uint64), np.zeros((slots, 2), np.int32), np.full(slots, -1, np.int64))
+
+    def grown(self) -> "_Counts":
+        from sentiment_assets.spark.compiled.terms import grow
+
+        larger = self.empty(4 * len(self.keys))
+        grow(self.keys, self.counts, self.stamps, larger.keys, larger.counts, larger.stamps)
+        return larger
+
+    def batches(self, view: int) -> Iterator[Any]:
+        taken = np.flatnonzero(self.keys)
+        for part in np.array_split(taken, max(1, len(taken) // 100_000)):
+            yield pa.RecordBatch.from_arrays(
+                [
+                    pa.array(np.full(len(part), view, np.int8)),
+                    pa.array(self.keys[part].view(np.int64)),
+                    pa.array(self.counts[part, 0].astype(np.int64)),
+                    pa.array(self.counts[part, 1].astype(np.int64)),
+                ],
+                names=["view", "hash", "documents", "positive"],
+            )
+
+
+def _counted(batches: Iterator[Any], classes: Any, order: int, cache: str) -> Iterator[Any]:
+    """In a worker: the counts of one partition."""
+    os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+    from sentiment_assets.spark.compiled.terms import count_terms
+
+    tables = [_Counts.empty(_FIRST_SLOTS), _Counts.empty(_FIRST_SLOTS)]
+    used, lacking = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    seen = 0
+    for batch in batches:
+        data, offsets = buffers(batch.column(1))
+        labels = batch.column(0).to_numpy()
+        done = 0
+        while done < batch.num_rows:
+            words, pieces = tables
+            done = count_terms(
+                data, offsets, labels, done, classes, order, seen,
+                words.keys, words.counts, words.stamps, pieces.keys, pieces.counts, pieces.stamps, used,
+                lacking,
+            )  # fmt: skip
+            if done == batch.num_rows:
+                break
+            for view in np.flatnonzero(lacking).tolist():
+                if len(tables[view].keys) >= _MOST_SLOTS and used[view]:
+                    yield from tables[view].batches(view)
+                    tables[view], used[view] = _Counts.empty(_FIRST_SLOTS), 0
+                while len(tables[view].keys) < 2 * (used[view] + lacking[view]):
+                    tables[view] = tables[view].grown()
+        seen += batch.num_rows
+    for view in (_WORDS, _PIECES):
+        yield from tables[view].batches(view)
+
+
+def _spelled(
+    batches: Iterator[Any], classes: Any, order: int, wanted: list[Any], cache: str
+) -> Iterator[Any]:
+    """In a worker: the wanted terms that occur in one partition, each once."""
+    os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+    from sentiment_assets.spark.compiled.terms import indexed, letters_needed, spell_terms
+
+    words, pieces = (indexed(hashes) for hashes in wanted)
+    done = [np.zeros(len(hashes), np.bool_) for hashes in wanted]
+    found = [np.empty((len(hashes) + 1, 3), np.int64) for hashes in wanted]
+    letters = np.empty(_LETTERS, np.uint32)
+    state = np.zeros(3, np.int64)
+    for batch in batches:
+        data, offsets = buffers(batch.column(0))
+        row = 0
+        while row < batch.num_rows:
+            row = spell_terms(
+                data, offsets, row, classes, order, words[0], words[1], done[0], pieces[0], pieces[1], done[1],
+                letters, found[0], found[1], state,
+            )  # fmt: skip
+            if state[0] == 0 and row < batch.num_rows:
+                longest = 4 * int(np.diff(offsets).max()) + 16
+                letters = np.empty(letters_needed(longest, longest, order), np.uint32)
+                continue
+            spelling = letters[: state[0]].tobytes().decode("utf-32-le")
+            for view in (_WORDS, _PIECES):
+                chosen = found[view][: state[1 + view]]
+                if len(chosen):
+                    yield pa.RecordBatch.from_arrays(
+                        [
+                            pa.array(np.full(len(chosen), view, np.int8)),
+                            pa.array(chosen[:, 0].astype(np.int32)),
+                            pa.array([spelling[begin:end] for _, begin, end in chosen.tolist()]),
+                        ],
+                        names=["view", "place", "term"],
+                    )
+            state[:] = 0
