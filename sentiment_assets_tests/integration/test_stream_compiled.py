@@ -45,7 +45,7 @@ def live(spark: SparkSession, broker: str, tmp_path_factory: pytest.TempPathFact
         source=Source(kind="generated", file="none", note="made up"),
         rows_train=300,
         data_version="1",
-        code_version="1",
+        code_version=f"{VARIANTS['nb_ngrams'].code_version}.{ALGORITHMS['logistic_regression'].code_version}",
         seed=1,
     )
     store = ModelStore(settings.models)
