@@ -68,6 +68,8 @@ def test_under_spark_submit_nothing_overrides_what_was_submitted(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    # An earlier session of this process may have set it.
+    monkeypatch.delenv("PYSPARK_PYTHON", raising=False)
     submitted = conf(settings)
     given = {"spark.master", "spark.jars", "spark.driver.memory", "spark.driver.host", "spark.local.dir"}
     assert not given & submitted.keys()
