@@ -240,8 +240,9 @@ def wilson(correct: int, n: int) -> tuple[float, float]:
     centre = share + Z95**2 / (2 * n)
     spread = Z95 * math.sqrt(share * (1 - share) / n + Z95**2 / (4 * n * n))
     scale = 1 + Z95**2 / n
-    # Rounding can carry a bound past the end where every row is right or wrong.
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    # Where every row is right or wrong, rounding can carry a bound past the end or past the share itself.
+    low, high = (centre - spread) / scale, (centre + spread) / scale
+    return min(share, max(0.0, low)), max(share, min(1.0, high))
 
 
 def auc_with_interval(counts: ScoreCounts) -> tuple[float, float, float]:

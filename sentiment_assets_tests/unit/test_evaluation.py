@@ -90,3 +90,10 @@ def test_wilson_interval_of_81_in_263() -> None:
 def test_wilson_interval_stays_inside_zero_and_one() -> None:
     assert wilson(0, 10)[0] >= 0
     assert wilson(10, 10)[1] <= 1
+
+
+def test_an_interval_holds_its_share_also_where_every_row_is_right_or_wrong() -> None:
+    for n in range(1, 3000):
+        for correct in (0, n):
+            low, high = wilson(correct, n)
+            assert 0.0 <= low <= correct / n <= high <= 1.0, n
