@@ -19,8 +19,8 @@ from confluent_kafka import Message as Delivered
 from sentiment_assets.failures import BrokerError
 from sentiment_assets.ingest.recovery import already_there, topic_ends
 from sentiment_assets.ingest.spool import Spool, Waiting
-from sentiment_assets.kafka.client import ensure_topic, quiet
-from sentiment_assets.kafka.replay import MAX_MESSAGE_BYTES, MESSAGE_FAULTS
+from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.replay import MESSAGE_FAULTS, idempotent
 
 logger = logging.getLogger(__name__)
 
@@ -127,13 +127,8 @@ class Delivery(threading.Thread):
             return False
         self._address = bootstrap
         self._producer = Producer(
-            quiet(bootstrap)
+            idempotent(bootstrap)
             | {
-                "enable.idempotence": True,
-                "acks": "all",
-                "linger.ms": 5,
-                "compression.type": "lz4",
-                "message.max.bytes": MAX_MESSAGE_BYTES,
                 # No time-out: a message that was perhaps delivered must never be given up and sent anew.
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 2 * WINDOW,

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
@@ -67,6 +67,17 @@ class ReplayResult:
     sent: int
     failed: int
     seconds: float
+
+
+def idempotent(bootstrap: str) -> dict[str, Any]:
+    """Options of every producer of ours: each message once and in order, however often it is sent."""
+    return quiet(bootstrap) | {
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 5,
+        "compression.type": "lz4",
+        "message.max.bytes": MAX_MESSAGE_BYTES,
+    }
 
 
 def produce(
@@ -243,13 +254,8 @@ class _Delivery:
         self._fault: KafkaError | None = None
         self._reported = time.monotonic()
         self._producer = Producer(
-            quiet(bootstrap)
+            idempotent(bootstrap)
             | {
-                "enable.idempotence": True,
-                "acks": "all",
-                "linger.ms": 5,
-                "compression.type": "lz4",
-                "message.max.bytes": MAX_MESSAGE_BYTES,
                 "message.timeout.ms": int(delivery_seconds * 1000),
                 "queue.buffering.max.kbytes": 64 * 1024,
             }

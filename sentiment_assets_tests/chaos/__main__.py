@@ -19,7 +19,7 @@ from typing import Any
 
 from sentiment_assets.streaming.status import read_status
 from sentiment_assets_tests.chaos.faults import FAULTS
-from sentiment_assets_tests.chaos.world import World
+from sentiment_assets_tests.chaos.world import World, say
 
 _SETTLE_SECONDS = 240
 _TMPFS = "size=700m"
@@ -38,7 +38,7 @@ def main() -> int:
             world.heartbeat()
             for name in options.fault or FAULTS:
                 if name == "disk full" and not options.tmpfs:
-                    _say("disk full: left out, it needs root for a small tmpfs")
+                    say("disk full: left out, it needs root for a small tmpfs")
                     continue
                 rows += [_round(world, name, number) for number in range(1, options.rounds + 1)]
             last = world.end()
@@ -56,7 +56,7 @@ def main() -> int:
         "gaps": last["gaps"],
         "doubled": last["duplicates"],
     }
-    _say(json.dumps(summary))
+    say(json.dumps(summary))
     options.out.write_text(json.dumps({"rounds": rows, "end": summary}, indent=1))
     sound = not (
         summary["missing"] or summary["gaps"] or summary["doubled"] or summary["sent"] != summary["in_topic"]
@@ -71,7 +71,7 @@ def _round(world: World, name: str, number: int) -> dict[str, Any]:
         world.wait_until(injected.is_back, _SETTLE_SECONDS, f"it is back after: {name}")
         recovered: float | None = round(time.time() - injected.at, 1)
     except TimeoutError as error:
-        _say(str(error))
+        say(str(error))
         recovered = None
     status = read_status(world.settings)
     saw = " / ".join(text for text in (injected.told, world.said_since(mark)) if text)
@@ -84,7 +84,7 @@ def _round(world: World, name: str, number: int) -> dict[str, Any]:
         "doubled": status["duplicates"],
         "saw": saw,
     }
-    _say(
+    say(
         f"{name:14} {number:3} recovered {recovered!s:>6} s, longest pause {row['longest_pause_seconds']:>6} s, "
         f"missing {row['missing']}, doubled {row['doubled']} | {saw[:300]}"
     )
@@ -127,11 +127,6 @@ def _options() -> argparse.Namespace:
         "--out", type=Path, default=Path("chaos.json"), help="where the JSON goes, logs beside it"
     )
     return parser.parse_args()
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

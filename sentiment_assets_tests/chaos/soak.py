@@ -17,7 +17,7 @@ from typing import Any
 
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings
-from sentiment_assets_tests.chaos.world import World
+from sentiment_assets_tests.chaos.world import World, say
 
 
 def main() -> int:
@@ -42,10 +42,10 @@ def main() -> int:
         for at, act in ((1 / 6, None), (0.45, _swap_model), (0.5, None), (0.98, None)):
             threading.Event().wait(max(0.0, begun + at * seconds - time.time()))
             if act is not None:
-                _say(f"model swap: {act(world.settings)}")
+                say(f"model swap: {act(world.settings)}")
             else:
                 samples.append({"minutes": round((time.time() - begun) / 60, 1), "memory_mb": _memory(world)})
-                _say(json.dumps(samples[-1]))
+                say(json.dumps(samples[-1]))
         threading.Event().wait(max(0.0, begun + seconds - time.time()))
         pause = world.longest_pause(begun + 5)
         growth = (_event_log_bytes(world.settings) - log_before) * 3600 / seconds
@@ -65,7 +65,7 @@ def main() -> int:
         "predictions": last["predictions"],
         "dead_letters": last["dead_letters"],
     }
-    _say(json.dumps(result, indent=1))
+    say(json.dumps(result, indent=1))
     options.out.write_text(json.dumps(result, indent=1))
     shutil.rmtree(home.parent, ignore_errors=True)
     return 1 if result["missing"] or result["doubled"] else 0
@@ -106,11 +106,6 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("soak.json"))
     return parser.parse_args()
-
-
-def _say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

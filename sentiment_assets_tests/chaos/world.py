@@ -205,3 +205,9 @@ class World:
                 text = " ".join(_WORDS[(number * step) % len(_WORDS)] for step in range(1, 12))
                 value = {"id": str(number), "text": f"{text} {number}", "author": f"a{number % 97}"}
                 yield Message(str(number).encode(), json.dumps(value).encode())
+
+
+def say(text: str) -> None:
+    """One line on stdout, at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

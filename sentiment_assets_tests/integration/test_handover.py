@@ -27,22 +27,12 @@ from sentiment_assets.streaming.progress import Progress
 from sentiment_assets.streaming.status import read_status
 from sentiment_assets_tests.integration.stream_helpers import (
     drain,
-    fresh_stream,
     save_tiny_model,
     send,
     tweet,
 )
 
 pytestmark = [pytest.mark.spark, pytest.mark.broker]
-
-
-@pytest.fixture(scope="module")
-def live(spark: SparkSession, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A stream that has scored 20 messages."""
-    settings = fresh_stream(spark, tmp_path_factory.mktemp("live") / "home", broker)
-    send(settings, (tweet(n) for n in range(20)))
-    drain(spark, settings)
-    return settings
 
 
 class Before:

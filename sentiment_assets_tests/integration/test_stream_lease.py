@@ -35,15 +35,6 @@ from sentiment_assets_tests.integration.stream_helpers import (
 pytestmark = [pytest.mark.spark, pytest.mark.broker]
 
 
-@pytest.fixture(scope="module")
-def live(spark: SparkSession, broker: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A stream that has scored 20 messages."""
-    settings = fresh_stream(spark, tmp_path_factory.mktemp("live") / "home", broker)
-    send(settings, (tweet(n) for n in range(20)))
-    drain(spark, settings)
-    return settings
-
-
 def once_ready(act: Callable[[], object]) -> Callable[[Progress], None]:
     """A progress callback that acts the first time the stream consumes."""
     done: list[object] = []

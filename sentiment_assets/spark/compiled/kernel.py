@@ -121,15 +121,22 @@ def hash_terms(codes, by_words, hashes):
 
 
 @_compiled
+def find_slot(wanted, slots):
+    """Where a hash stands in a table with open addressing, or the free slot where it would."""
+    mask = np.uint64(slots.size - 1)
+    slot = wanted & mask
+    while slots[slot] != wanted and slots[slot] != _NONE:
+        slot = (slot + _ONE) & mask
+    return slot
+
+
+@_compiled
 def fill_slots(hashes, slots, places):
     """Put each hash into the first free slot from its place on; returns the index of one that occurs twice, or -1."""
-    mask = np.uint64(slots.size - 1)
     for term in range(hashes.size):
-        slot = hashes[term] & mask
-        while slots[slot] != _NONE:
-            if slots[slot] == hashes[term]:
-                return term
-            slot = (slot + _ONE) & mask
+        slot = find_slot(hashes[term], slots)
+        if slots[slot] != _NONE:
+            return term
         slots[slot] = hashes[term]
         places[term] = slot
     return -1
@@ -380,14 +387,10 @@ def _view(hashes, count, slots, values, places, seen):
     Three loops, so that the slots of many terms are on their way from memory at once. ``seen`` is a small table of
     its own: each term counts once.
     """
-    mask = np.uint64(slots.size - 1)
     known = 0
     for term in range(count):
-        wanted = hashes[term]
-        slot = wanted & mask
-        while slots[slot] != wanted and slots[slot] != _NONE:
-            slot = (slot + _ONE) & mask
-        if slots[slot] == wanted:
+        slot = find_slot(hashes[term], slots)
+        if slots[slot] != _NONE:
             places[known] = slot
             known += 1
     size = 16

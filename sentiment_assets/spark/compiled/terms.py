@@ -15,7 +15,6 @@ from sentiment_assets.spark.compiled.kernel import (
     _NEGATIONS,
     _NONE,
     _NOT,
-    _ONE,
     _QUESTION,
     _SEED,
     _START,
@@ -31,6 +30,8 @@ from sentiment_assets.spark.compiled.kernel import (
     _piece_hashes,
     _tokenise,
     _word_hashes,
+    fill_slots,
+    find_slot,
     hash_piece,
     hash_words,
 )
@@ -54,15 +55,11 @@ def _longest(offsets, rows):
 @_compiled
 def _count(hashes, found, row, positive, keys, counts, stamps):
     """Count each distinct hash once; returns how many were new."""
-    mask = np.uint64(keys.size - 1)
     fresh = 0
     for term in range(found):
-        wanted = hashes[term]
-        slot = wanted & mask
-        while keys[slot] != wanted and keys[slot] != _NONE:
-            slot = (slot + _ONE) & mask
+        slot = find_slot(hashes[term], keys)
         if keys[slot] == _NONE:
-            keys[slot] = wanted
+            keys[slot] = hashes[term]
             fresh += 1
         elif stamps[slot] == row:
             continue
@@ -149,49 +146,32 @@ def count_terms(
 @_compiled
 def grow(keys, counts, stamps, new_keys, new_counts, new_stamps):
     """Move a table into a larger, empty one."""
-    mask = np.uint64(new_keys.size - 1)
     for old in range(keys.size):
         if keys[old] != _NONE:
-            slot = keys[old] & mask
-            while new_keys[slot] != _NONE:
-                slot = (slot + _ONE) & mask
+            slot = find_slot(keys[old], new_keys)
             new_keys[slot] = keys[old]
             new_counts[slot, 0] = counts[old, 0]
             new_counts[slot, 1] = counts[old, 1]
             new_stamps[slot] = stamps[old]
 
 
-@_compiled
-def index_hashes(hashes, keys, indices):
-    """Fill an empty table: hash -> its position in ``hashes``."""
-    mask = np.uint64(keys.size - 1)
-    for position in range(hashes.size):
-        slot = hashes[position] & mask
-        while keys[slot] != _NONE:
-            slot = (slot + _ONE) & mask
-        keys[slot] = hashes[position]
-        indices[slot] = position
-
-
 def indexed(hashes: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int32]]:
     """Hash table with open addressing, at most half full: hashes by slot, and the place of each in ``hashes``."""
     slots = 1 << max(1, int(2 * len(hashes)).bit_length())
-    keys, places = np.zeros(slots, np.uint64), np.zeros(slots, np.int32)
-    index_hashes(hashes, keys, places)
+    keys, taken = np.zeros(slots, np.uint64), np.empty(len(hashes), np.int64)
+    fill_slots(hashes, keys, taken)
+    places = np.zeros(slots, np.int32)
+    places[taken] = np.arange(len(hashes), dtype=np.int32)
     return keys, places
 
 
 @_compiled
 def _place_of(hashes, found, keys, indices, places):
     """Positions of the distinct known terms, ascending; returns how many."""
-    mask = np.uint64(keys.size - 1)
     known = 0
     for term in range(found):
-        wanted = hashes[term]
-        slot = wanted & mask
-        while keys[slot] != wanted and keys[slot] != _NONE:
-            slot = (slot + _ONE) & mask
-        if keys[slot] == wanted:
+        slot = find_slot(hashes[term], keys)
+        if keys[slot] != _NONE:
             places[known] = indices[slot]
             known += 1
     ordered = np.sort(places[:known])
@@ -239,7 +219,7 @@ def make_vectors(
     data, offsets, classes, order
         See :func:`count_terms`.
     word_keys, word_places, piece_keys, piece_places
-        Of :func:`index_hashes`, over the hashes of each vocabulary.
+        Of :func:`indexed`, over the hashes of each vocabulary.
     word_idf, piece_idf
         Inverse document frequencies by position in each vocabulary.
     ratio
@@ -324,10 +304,7 @@ def _copy_marked(mark, codes, begin, end, target, length):
 def _keep(letters, begin, end, by_words, keys, places, done, spelled, found):
     """Note a term just spelled if it is wanted and new; returns whether."""
     wanted = hash_words(letters, begin, end) if by_words else hash_piece(letters, begin, end)
-    mask = np.uint64(keys.size - 1)
-    slot = wanted & mask
-    while keys[slot] != wanted and keys[slot] != _NONE:
-        slot = (slot + _ONE) & mask
+    slot = find_slot(wanted, keys)
     if keys[slot] == _NONE or done[places[slot]]:
         return False
     done[places[slot]] = True
@@ -428,7 +405,7 @@ def spell_terms(
     data, offsets, first, classes, order
         See :func:`count_terms`.
     word_keys, word_places, piece_keys, piece_places
-        Of :func:`index_hashes`, over the wanted hashes.
+        Of :func:`indexed`, over the wanted hashes.
     word_done, piece_done
         Which of them have been spelled, bool; updated.
     letters
