@@ -72,8 +72,10 @@ def letters_replay(
 ) -> None:
     """Put letters back into the topic, each once: a letter that is back already is left out."""
     from sentiment_assets.local.scoring import running_broker
+    from sentiment_assets.runtime.instance import only_one
     from sentiment_assets.streaming import mending
 
     settings = Settings.from_env().prepare()
-    result = mending.replay(settings, running_broker(settings), file, reason=reason)
+    with only_one(settings, "dead-letters replay"):
+        result = mending.replay(settings, running_broker(settings), file, reason=reason)
     emit(vars(result), as_json, pairs)

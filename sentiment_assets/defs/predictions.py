@@ -225,9 +225,10 @@ def supervisor_sensor(settings: Settings) -> SensorDefinition:
         kafka: ResourceParam[KafkaResource],
     ) -> RunRequest | SkipReason:
         fail_orphaned_runs(context.instance)
+        runs = stream_runs(context.instance)
         decision = decide(
             time.time(),
-            stream_runs(context.instance),
+            runs,
             heartbeats.read_heartbeat(settings),
             model_store.chosen(),
             kafka.lag(),
@@ -250,7 +251,7 @@ def supervisor_sensor(settings: Settings) -> SensorDefinition:
                 return SkipReason(f"{decision.reason} It is marked as ended; the next tick launches anew.")
             case Skip():
                 if decision.situation is Situation.CIRCUIT_OPEN:
-                    alert(settings, f"circuit open since {newest_run(context.instance)}", decision.reason)
+                    alert(settings, f"circuit open since {runs[0].run_id}", decision.reason)
                 return SkipReason(decision.reason)
 
     return stream_supervisor
@@ -276,12 +277,6 @@ def stream_runs(instance: DagsterInstance) -> list[RunRecord]:
         )
         for record in records
     ]
-
-
-def newest_run(instance: DagsterInstance) -> str:
-    """Id of the latest run of the stream: the incident's name, so that each opening is told once."""
-    runs = stream_runs(instance)
-    return runs[0].run_id if runs else "none"
 
 
 def _number(text: str | None) -> int | None:

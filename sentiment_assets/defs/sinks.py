@@ -39,7 +39,7 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.sinks.base import SinkAwayError, SinkError
 from sentiment_assets.sinks.configured import configured_names, make_sink
 from sentiment_assets.sinks.follow import Followed, count_rows, follow, read_followed
-from sentiment_assets.sinks.launching import PastRun, reason_to_wait
+from sentiment_assets.sinks.launching import PastRun, nothing_to_do, reason_to_wait
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -110,11 +110,14 @@ def sink_sensors(settings: Settings, jobs: "list[UnresolvedAssetJobDefinition]")
 def _reason_to_wait(
     instance: DagsterInstance, settings: Settings, name: str, switched_on_at: float | None
 ) -> str | None:
+    # The runs first: in the normal case one follows, and no database has to be asked.
+    if (reason := reason_to_wait(time.time(), _past_runs(instance, name), switched_on_at)) is not None:
+        return reason
     try:
         state = read_followed(make_sink(settings, name), settings.table(PREDICTIONS.name))
     except (SinkAwayError, SinkError, TableError) as error:
         return str(error)
-    return reason_to_wait(time.time(), _past_runs(instance, name), state.lag_versions, switched_on_at)
+    return nothing_to_do(state.lag_versions)
 
 
 def _past_runs(instance: DagsterInstance, name: str) -> list[PastRun]:

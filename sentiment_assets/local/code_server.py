@@ -5,21 +5,17 @@ Does not belong here: the same processes on one machine (``services``).
 """
 
 import contextlib
-import logging
 import signal
 import subprocess
 import sys
 import threading
-import time
 
 import psutil
 
 from sentiment_assets.keys import LOCATION
 from sentiment_assets.local.instance import prepare_instance
+from sentiment_assets.local.stopping import end_stream
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.heartbeat import read_heartbeat, request_stop
-
-log = logging.getLogger(__name__)
 
 _STREAM_STOP_SECONDS = 13.0
 _SERVER_STOP_SECONDS = 4.0
@@ -60,27 +56,12 @@ def serve_code(settings: Settings, *, host: str, port: int) -> int:
         while not asked.wait(0.5):
             if (code := server.poll()) is not None:
                 return code or 1
-        _end_stream(settings)
+        end_stream(settings, "the code location ends", _STREAM_STOP_SECONDS)
         return 0
     finally:
         _end(server)
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end_stream(settings: Settings) -> None:
-    """Let a running lease end at its batch boundary, as long as there is time."""
-    heartbeat = read_heartbeat(settings)
-    if heartbeat is None or not heartbeat.running:
-        return
-    log.warning("The stream is asked to end at its batch boundary.")
-    request_stop(settings, "the code location ends")
-    deadline = time.monotonic() + _STREAM_STOP_SECONDS
-    while time.monotonic() < deadline:
-        heartbeat = read_heartbeat(settings)
-        if heartbeat is None or not heartbeat.running:
-            return
-        time.sleep(0.2)
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:

@@ -12,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sentiment_assets.failures import StreamError
 from sentiment_assets.kafka.replay import Message, tweet_message
 from sentiment_assets.local.scoring import intact_version
+from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.sources.sentiment140 import inspect, iter_rows
 from sentiment_assets.spark.scoring import Model
@@ -51,7 +52,8 @@ def rescore(
         rescores.stage_piece(spark, settings, staging, plan, piece, model)
 
     plan = rescores.plan_rescore(settings, begin, end, name)
-    done = _run(settings, staging, plan, stage, console)
+    with only_one(settings, "rescore"):
+        done = _run(settings, staging, plan, stage, console)
     rows = next(iter(done.plan.rows.values()))
     table_version = done.versions["predictions"]
     return done.figures(rows) | {"table_version": table_version, "before": table_version - 1}
@@ -88,7 +90,8 @@ def backfill(
         backfills.stage_piece(spark, staging, plan, piece, model, content)
 
     plan = backfills.plan_backfill(file, lambda: _messages(file, encoding), name)
-    done = _run(settings, staging, plan, stage, console)
+    with only_one(settings, "backfill"):
+        done = _run(settings, staging, plan, stage, console)
     figures = done.figures(int(done.plan.facts["messages"]))
     return figures | {"topic": topic, "table_version": done.versions["predictions"]}
 

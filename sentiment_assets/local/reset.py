@@ -10,6 +10,7 @@ from sentiment_assets.local.services import NAMES
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.runtime.processes import reap_recorded
 from sentiment_assets.settings import Settings
+from sentiment_assets.sinks.configured import NAMES as NAMES_OF_SINKS
 from sentiment_assets.streaming.exclusive import exclude_streams
 
 _OURS = (
@@ -26,6 +27,7 @@ _OURS = (
     "reports",
     "spool",
     "staging",
+    "tuning",
 )
 
 
@@ -38,7 +40,7 @@ def reset_everything(settings: Settings) -> None:
     Raises
     ------
     SetupError
-        When the main job, a training or an ingest runs in this home, or a folder cannot be deleted.
+        When another command that writes runs in this home, or a folder cannot be deleted.
     StreamError
         When a stream runs in this home.
     """
@@ -46,7 +48,8 @@ def reset_everything(settings: Settings) -> None:
         return
     settings.prepare()
     with ExitStack() as alone:
-        for activity in ("up", "train", *(f"ingest {name}" for name in SOURCES)):
+        others = (*(f"ingest {name}" for name in SOURCES), *(f"sink {name}" for name in NAMES_OF_SINKS))
+        for activity in ("up", "train", "rescore", "backfill", "dead-letters replay", *others):
             alone.enter_context(only_one(settings, activity))
         alone.enter_context(exclude_streams(settings))
         reap_recorded(settings, NAMES)

@@ -12,21 +12,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from sentiment_assets.failures import BrokerError, SentimentError
+from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import BROKER, ensure_topic
 from sentiment_assets.kafka.replay import ReplayResult, replay_file
-from sentiment_assets.keys import JOB_SCORE_STREAM, TAG_ROLE
 from sentiment_assets.local.artefacts import Tweets
 from sentiment_assets.local.figures import Figures, read_figures
 from sentiment_assets.local.first_training import train_through_dagster
 from sentiment_assets.local.instance import open_instance
 from sentiment_assets.local.live import LiveIngest, live_source
 from sentiment_assets.local.services import DAEMON, NAMES, Services
+from sentiment_assets.local.stopping import end_stream
 from sentiment_assets.local.training import describe_model, plan, training_config
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
@@ -38,7 +38,6 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.sources import TrainingSource, resolve
 from sentiment_assets.sources.choice import SAMPLE
 from sentiment_assets.sources.sentiment140 import ENCODING, inspect
-from sentiment_assets.streaming.heartbeat import read_heartbeat, request_stop
 from sentiment_assets.streaming.metrics import serve_metrics
 from sentiment_assets.streaming.serving import reason_not_to_serve
 
@@ -286,7 +285,7 @@ class _Replay(threading.Thread):
         self._address, self._stop_event = bootstrap, stop
         self._messages = options.messages or 0
         self._sent = 0
-        self._error: SentimentError | None = None
+        self._error: Exception | None = None
         self._result: ReplayResult | None = None
 
     @property
@@ -320,7 +319,7 @@ class _Replay(threading.Thread):
                 on_progress=self._on_progress,
                 stop=self._stop_event,
             )
-        except SentimentError as error:
+        except Exception as error:
             self._error = error
 
     def _on_progress(self, sent: int) -> None:
@@ -332,13 +331,7 @@ def _stop_services(settings: Settings, services: Services, console: Console) -> 
     console.print("stopping   … (Ctrl-C again ends at once, without waiting for the batch)")
     # The daemon first, so that its sensor launches nothing new; while it ends the stream finishes its batch.
     services.ask_to_end(DAEMON)
-    heartbeat = read_heartbeat(settings)
-    if heartbeat is not None and heartbeat.running:
-        request_stop(settings, "the main job ends")
-        with open_instance(settings) as instance:
-            deadline = time.monotonic() + _STREAM_STOP_SECONDS
-            while time.monotonic() < deadline and _stream_runs(instance):
-                threading.Event().wait(0.2)
+    end_stream(settings, "the main job ends", _STREAM_STOP_SECONDS)
     services.stop()
     console.print("stopped")
 
@@ -351,13 +344,6 @@ def _all_ended(settings: Settings, stop: _Stop) -> Iterator[None]:
     finally:
         if stop.hurried:
             reap_recorded(settings, stop.started, grace_seconds=0)
-
-
-def _stream_runs(instance: DagsterInstance) -> bool:
-    running = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
-    return bool(
-        instance.get_run_ids(RunsFilter(tags={TAG_ROLE: JOB_SCORE_STREAM}, statuses=running), limit=1)
-    )
 
 
 @contextlib.contextmanager

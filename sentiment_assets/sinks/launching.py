@@ -21,24 +21,29 @@ class PastRun:
     ended_at: float | None = None
 
 
-def reason_to_wait(
-    now: float, runs: Sequence[PastRun], lag_versions: int | None, switched_on_at: float | None
-) -> str | None:
-    """Why no run is launched now; None to launch one.
+def nothing_to_do(lag_versions: int | None) -> str | None:
+    """Why a run would have nothing to do; None when it would.
+
+    Parameters
+    ----------
+    lag_versions
+        Commits that the sink does not hold; None while there is no table.
+    """
+    if lag_versions is None:
+        return "there is no table of predictions yet"
+    return "it holds the newest version" if lag_versions <= 0 else None
+
+
+def reason_to_wait(now: float, runs: Sequence[PastRun], switched_on_at: float | None) -> str | None:
+    """Why no run is launched now, whatever the sink holds; None when one may be.
 
     Parameters
     ----------
     runs
         The latest runs of this sink, newest first.
-    lag_versions
-        Commits that the sink does not hold; None while there is no table.
     switched_on_at
         When the sensor was last switched on.
     """
-    if lag_versions is None:
-        return "there is no table of predictions yet"
-    if lag_versions <= 0:
-        return "it holds the newest version"
     if not runs:
         return None
     last = runs[0]

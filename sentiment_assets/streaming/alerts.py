@@ -11,8 +11,6 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tenacity import RetryError, Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
-
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.files import replace_file
 
@@ -20,7 +18,6 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT = (1.0, 2.0)
 """Seconds to connect and to wait for the answer: a sensor's tick stays short."""
-_ATTEMPTS = 2
 _KEPT = 50
 
 
@@ -46,23 +43,15 @@ def alert(settings: Settings, incident: str, text: str) -> bool:
         return False
     import requests  # opens a socket at import, which a code location must not
 
-    retrying = Retrying(
-        stop=stop_after_attempt(_ATTEMPTS),
-        wait=wait_fixed(0.2),
-        retry=retry_if_exception_type(requests.RequestException),
-    )
     try:
-        for attempt in retrying:
-            with attempt:
-                requests.post(
-                    settings.alert_webhook.get_secret_value(),
-                    json={"text": f"sentiment-assets: {text}", "incident": incident},
-                    timeout=_TIMEOUT,
-                ).raise_for_status()
-    except RetryError as error:
+        requests.post(
+            settings.alert_webhook.get_secret_value(),
+            json={"text": f"sentiment-assets: {text}", "incident": incident},
+            timeout=_TIMEOUT,
+        ).raise_for_status()
+    except requests.RequestException as error:
         # Not the exception's text: it names the address.
-        cause = error.last_attempt.exception()
-        log.warning("The alert webhook did not take a message (%s); it is tried again.", type(cause).__name__)
+        log.warning("The alert webhook did not take a message (%s); it is tried again.", type(error).__name__)
         return False
     _note(settings, told | {incident: datetime.now(UTC).isoformat(timespec="seconds")})
     return True
@@ -76,6 +65,8 @@ def clear(settings: Settings, incident: str) -> None:
 
 
 def _told(settings: Settings) -> dict[str, str]:
+    if (unwritten := _unwritten.get(_file(settings))) is not None:
+        return dict(unwritten)
     try:
         return dict(json.loads(_file(settings).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -84,7 +75,16 @@ def _told(settings: Settings) -> dict[str, str]:
 
 def _note(settings: Settings, told: dict[str, str]) -> None:
     newest = dict(sorted(told.items(), key=lambda item: item[1])[-_KEPT:])
-    replace_file(_file(settings), json.dumps(newest), durable=False)
+    try:
+        replace_file(_file(settings), json.dumps(newest), durable=False)
+        _unwritten.pop(_file(settings), None)
+    except OSError as error:
+        log.warning("That an alert was sent is remembered by this process only (%s).", error.strerror)
+        _unwritten[_file(settings)] = newest
+
+
+_unwritten: dict[Path, dict[str, str]] = {}
+"""What could not be written: a full disk is itself a reason for alerts, and one alert an incident is enough."""
 
 
 def _file(settings: Settings) -> Path:

@@ -64,9 +64,11 @@ class DeadLetters:
             self._written_before = False
 
     def note(self, batch: Batch) -> None:
-        """Take a committed batch into account; one whose count is unknown may hold some."""
+        """Take a committed batch into account; one whose count is unknown, or a batch never heard of, may hold some."""
+        # Spark keeps a hundred reports: after a long silence the oldest are gone.
+        missed = any(begin != self._end.get(part, begin) for part, begin in batch.start.items())
         self._end.update(batch.end)
-        if batch.bad is None or batch.bad > 0:
+        if missed or batch.bad is None or batch.bad > 0:
             self._uncertain = True
         if not self._uncertain:
             self._complete = dict(self._end)

@@ -17,7 +17,7 @@ from sentiment_assets.kafka.client import bootstrap_servers, watermarks
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.exclusive import hold_stream_lock
-from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat, read_standby
+from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat
 from sentiment_assets.streaming.pulse import Pulse
 from sentiment_assets.streaming.serving import Served, serve
 from sentiment_assets.streaming.warm_up import warm_up
@@ -32,15 +32,13 @@ class StoodDownError(StreamError):
     """A successor is not wanted any more: the stream before it was stopped, or failed, instead of handing over."""
 
 
-def successor_is_alive(settings: Settings) -> bool:
-    """Whether another process prepares itself to go on."""
-    standby = read_standby(settings)
+def is_alive(standby: Heartbeat | None) -> bool:
+    """Whether another process prepares itself to go on (its heartbeat is that of ``read_standby``)."""
     return standby is not None and standby.running
 
 
-def successor_is_ready(settings: Settings, version: str) -> bool:
+def is_ready(standby: Heartbeat | None, version: str) -> bool:
     """Whether another process waits with this model loaded and everything warm."""
-    standby = read_standby(settings)
     return (
         standby is not None
         and standby.running

@@ -29,7 +29,7 @@ from sentiment_assets.streaming.causes import death_of, explained
 from sentiment_assets.streaming.dead_letters import DeadLetters
 from sentiment_assets.streaming.exclusive import hold_stream_lock
 from sentiment_assets.streaming.handover import Successor
-from sentiment_assets.streaming.heartbeat import Phase
+from sentiment_assets.streaming.heartbeat import Phase, read_standby
 from sentiment_assets.streaming.mended_checkpoint import mend_checkpoint
 from sentiment_assets.streaming.pairing import ensure_pair
 from sentiment_assets.streaming.positions import committed_offsets, first_offsets
@@ -297,7 +297,8 @@ class _Lease:
             if batches or not status["isTriggerActive"]:
                 progressed = now
             _raise_if_stalled(now - progressed)
-            if letters.due and now - caught_up >= _DEAD_LETTER_SECONDS:
+            # One worker does both: behind a long care, letters would keep this loop from hearing of batches.
+            if self._care is None and letters.due and now - caught_up >= _DEAD_LETTER_SECONDS:
                 with _broker_may_be_silent():
                     self._complete(letters)
                 caught_up = time.monotonic()
@@ -305,7 +306,7 @@ class _Lease:
             if reason is None and self._pulse.beat_if_due():
                 letters.save()
                 self._care_if_due(now)
-                reason = self._reason_from_outside(version)
+                reason = self._reason_from_outside(version, due=now - ready >= self._ends.lease_seconds)
             if reason is not None:
                 return reason
             time.sleep(_TICK_SECONDS)
@@ -321,11 +322,14 @@ class _Lease:
             return _Reason(f"idle for {self._ends.idle_seconds:g} s")
         return None
 
-    def _reason_from_outside(self, version: str) -> _Reason | None:
-        """Reasons found by asking the model store and the broker."""
+    def _reason_from_outside(self, version: str, *, due: bool) -> _Reason | None:
+        """Reasons found by asking the model store and the broker; ``due``: the lease's time is over as well."""
         newer = None if self._ends.model_is_fixed else self._newer_model(version)
         if newer is not None:
             return self._unless_awaited(f"newer model {newer}", newer, soon=True)
+        if not due:
+            # A newer model was taken back: the patience for a successor begins anew when there is a reason again.
+            self._due_since = None
         if self._ends.until_drained:
             with _broker_may_be_silent():
                 return _Reason("drained") if self._is_drained() else None
@@ -344,10 +348,11 @@ class _Lease:
         now = time.monotonic()
         if self._due_since is None:
             self._due_since = now
-        if not self._ends.may_be_succeeded or handover.successor_is_ready(self._settings, version):
+        standby = read_standby(self._settings) if self._ends.may_be_succeeded else None
+        if not self._ends.may_be_succeeded or handover.is_ready(standby, version):
             return _Reason(text)
         patience = handover.APPEAR_SECONDS if soon else 0.0
-        if handover.successor_is_alive(self._settings):
+        if handover.is_alive(standby):
             patience = handover.PREPARE_SECONDS
         return None if now - self._due_since < patience else _Reason(text)
 
@@ -383,7 +388,6 @@ class _Lease:
     ) -> None:
         """Stop right after a commit, so that no work is thrown away; after a deadline stop anyway."""
         deadline = time.monotonic() + (_BOUNDARY_SECONDS_WHEN_ASKED if asked else _BOUNDARY_SECONDS)
-        self._end_care()
         with explained():
             while time.monotonic() < deadline:
                 _raise_if_dead(query)
@@ -393,9 +397,10 @@ class _Lease:
                 time.sleep(_BOUNDARY_POLL_SECONDS)
             query.stop()
             self._collect(reports, letters)
+        self._end_care()
 
     def _end_care(self) -> None:
-        """Begin no new compaction; one under way is at most seconds from its end."""
+        """Begin no new care; what is under way, a compaction or a commit of staged rows, comes to its end."""
         if self._care is not None:
             self._pulse.finish(self._care)
             self._care = None

@@ -64,11 +64,22 @@ def _newest(settings: Settings, name: str) -> datetime | None:
     path = settings.table(name)
     if not table_exists(path):
         return None
-    actions = DeltaTable(str(path)).get_add_actions(flatten=True)
-    if "max.kafka_timestamp" not in actions.schema.names:
+    table = DeltaTable(str(path))
+    actions = table.get_add_actions(flatten=True)
+    statistics = ("min.topic", "max.topic", "max.kafka_timestamp")
+    if not set(statistics) <= set(actions.schema.names):
         return None
-    found = [moment for moment in actions["max.kafka_timestamp"].to_pylist() if moment is not None]
-    return max(found, default=None)
+    files = [row for row in zip(*(actions[name].to_pylist() for name in statistics), strict=True) if all(row)]
+    live = [newest for low, high, newest in files if low == high == settings.topic]
+    found: datetime | None = max(live, default=None)
+    # A compacted file may hold a backfill too: only its rows tell which message is whose.
+    if any(low != high and low <= settings.topic <= high for low, high, _ in files):
+        ours = pc.field("topic") == settings.topic
+        if found is not None:
+            ours &= pc.field("kafka_timestamp") > found
+        later = table.to_pyarrow_dataset().to_table(columns=["kafka_timestamp"], filter=ours)
+        found = pc.max(later["kafka_timestamp"]).as_py() or found
+    return found
 
 
 def _rows(settings: Settings, name: str, since: datetime) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
 from sentiment_assets.failures import SentimentError, StreamError
@@ -83,11 +84,22 @@ class Staging:
         self.folder = settings.root / "staging" / job
 
     def open(self, make: Callable[[], Plan]) -> Plan:
-        """The plan of a job that was begun before, else a new one."""
+        """The plan of a job that was begun before, else a new one.
+
+        Raises
+        ------
+        StreamError
+            When the plan is damaged, or another version of this program wrote it.
+        """
         try:
             return Plan(**json.loads((self.folder / _PLAN).read_text(encoding="utf-8")))
         except FileNotFoundError:
             plan = make()
+        except (ValueError, TypeError) as error:
+            raise StreamError(
+                f"The plan in {self.folder} cannot be read ({type(error).__name__}).",
+                "Remove that folder and run the command again.",
+            ) from error
         self.folder.mkdir(parents=True, exist_ok=True)
         replace_file(self.folder / _PLAN, json.dumps(asdict(plan)))
         return plan
@@ -155,12 +167,14 @@ def commit_waiting(spark: SparkSession, settings: Settings) -> None:
         staging = Staging(settings, job)
         try:
             versions = _commit(spark, settings, staging)
-        except SentimentError as error:
+        except (SentimentError, DeltaError) as error:
             log.warning("The job %s could not be committed: %s", job, error)
             (staging.folder / _FAILED).write_text(str(error), encoding="utf-8")
         else:
             replace_file(staging.folder / _DONE, json.dumps(versions))
-        (staging.folder / _READY).unlink(missing_ok=True)
+        finally:
+            # Whatever happened, the next lease does not stumble over it again.
+            (staging.folder / _READY).unlink(missing_ok=True)
 
 
 def _commit(spark: SparkSession, settings: Settings, staging: Staging) -> dict[str, int]:
@@ -177,7 +191,10 @@ def _commit_table(spark: SparkSession, settings: Settings, staging: Staging, pla
     ensure_table(path, table)
     known = plan.table_ids.get(name)
     if known is not None and known != str(DeltaTable(str(path)).metadata().id):
-        raise StreamError(f"The table {name} was made anew meanwhile.", "Run the command again.")
+        raise StreamError(
+            f"The table {name} was made anew meanwhile.",
+            f"Remove {staging.folder} and run the command again.",
+        )
     with writer_lock(path), explained():
         version = _committed(path, plan.token)
         if version is not None:

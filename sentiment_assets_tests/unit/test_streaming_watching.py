@@ -53,12 +53,22 @@ def test_a_webhook_that_refuses_is_tried_again_and_never_named(
     assert alert(watched, "too many", "text")
 
 
+def test_a_full_disk_does_not_make_one_incident_many_alerts(settings: Settings, webhook: Webhook) -> None:
+    watched = with_webhook(settings, webhook.url)
+    # What stands in the way of the file stands in for a disk that takes no more.
+    (settings.run / "alerts.json").mkdir()
+    assert alert(watched, "circuit open", "text")
+    assert not alert(watched, "circuit open", "text")
+    assert len(webhook.got) == 1
+
+
 def test_without_a_webhook_nothing_is_told(settings: Settings) -> None:
     assert not alert(settings, "too many", "text")
 
 
+@pytest.mark.parametrize("in_one_file", [True, False])
 def test_the_share_of_dead_letters_is_that_of_the_newest_hour_and_of_the_live_topic(
-    settings: Settings,
+    settings: Settings, in_one_file: bool
 ) -> None:
     times = [NOW, NOW - timedelta(minutes=59), NOW - timedelta(minutes=61)]
     put_aside(
@@ -67,9 +77,12 @@ def test_the_share_of_dead_letters_is_that_of_the_newest_hour_and_of_the_live_to
     )
     rows = {
         "topic": ["tweets"] * 8 + ["backfill:abc"],
-        "kafka_timestamp": pa.array([NOW] * 9, pa.timestamp("us", "UTC")),
+        # Backfilled today, though the stream is still with the messages of yesterday.
+        "kafka_timestamp": pa.array([NOW] * 8 + [NOW + timedelta(days=1)], pa.timestamp("us", "UTC")),
     }
-    write_deltalake(str(settings.table("predictions")), pa.table(rows))
+    table = pa.table(rows)
+    for part in (table,) if in_one_file else (table.slice(0, 8), table.slice(8)):
+        write_deltalake(str(settings.table("predictions")), part, mode="append")
     recent = recent_messages(settings)
     assert (recent.dead_letters, recent.predictions, recent.dead_share) == (2, 8, 0.2)
     assert recent.level(settings) is Level.FAIL
