@@ -51,7 +51,7 @@ test: setup lint ## Lint, types and all tests with coverage (needs Java; 15 to 2
 test-fast: $(VENV)/.dev ## Unit tests without a JVM, seconds
 	@exec $(BIN)/pytest sentiment_assets_tests/unit $(ARGS)
 
-test-deployment: setup ## The services of docker/ as plain processes, Dagster on a real PostgreSQL (4 minutes)
+test-deployment: setup ## The services of docker/ as plain processes, Dagster on a real PostgreSQL
 	@exec $(BIN)/pytest -o addopts='-ra --strict-markers --timeout=900' sentiment_assets_tests/deployment $(ARGS)
 
 test-cluster: setup ## Training, stream and spark-submit on a real Spark master with two workers

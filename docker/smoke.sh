@@ -23,7 +23,8 @@ finish() {
 }
 trap finish EXIT
 
-compose up --detach
+# It waits for the training, which is where it would hang.
+timeout 1200 docker compose --env-file /dev/null up --detach
 while ((SECONDS < deadline)); do
   status=$(compose exec -T code sentiment-assets status --json 2>/dev/null || echo '{}')
   summary=$(python3 -c '

@@ -1,15 +1,19 @@
 """The files of docker/: they say what `make run` does, and nothing secret."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import yaml
+from typer.main import get_command
 
+from sentiment_assets.cli import app
 from sentiment_assets.keys import LOCATION
 from sentiment_assets.local.instance import instance_config
 from sentiment_assets.settings import Settings
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
+PROGRAM = "sentiment-assets"
 OWN_IMAGES = {"kafka", "postgres", "mongodb"}
 
 
@@ -58,3 +62,20 @@ def test_the_image_ends_as_a_user_without_rights() -> None:
     end = (DOCKER / "Dockerfile").read_text().rsplit("\nFROM ", 1)[1]
     assert "\nUSER sentiment\n" in end
     assert "--no-create-home" in end
+
+
+def test_a_container_made_anew_knows_the_runs_of_the_one_before_by_its_name() -> None:
+    assert compose()["services"]["code"]["hostname"] == "code"
+
+
+def test_the_command_line_has_the_commands_and_options_that_compose_gives() -> None:
+    given = [s["command"][1:] for s in compose()["services"].values() if s.get("command", [""])[0] == PROGRAM]
+    assert len(given) >= 3
+    for words in given:
+        arguments = [re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", word) for word in words]
+        command: Any = get_command(app)
+        while hasattr(command, "commands"):
+            command = command.commands[arguments.pop(0)]
+        # Parses as a call would, and calls nothing.
+        with command.make_context(command.name, arguments):
+            pass
