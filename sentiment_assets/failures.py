@@ -51,3 +51,13 @@ class StreamError(SentimentError):
 
 class TableError(SentimentError):
     """A Delta table is missing, has another schema, or is being written by another process."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its name when it says nothing; libraries add traces and addresses below."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def last_line(error: BaseException) -> str:
+    """What an error says last, where a Python worker's own error stands below the trace of what it passed through."""
+    return next(reversed(str(error).strip().splitlines()), type(error).__name__)

@@ -128,8 +128,8 @@ def _compile(
 ) -> Scorer:
     """Compile a version unless that was done, and show on held-out rows and hostile texts that it scores the same."""
     scorer, _ = model_store.scorer(version)
-    if not is_compiled_here(scorer):
-        session = spark.session(context.instance, context.run_id)
+    session = spark.session(context.instance, context.run_id)
+    if not is_compiled_here(session, scorer):
         held_out = delta.read(session, settings.table(TEST_TWEETS.name))
         scorer = compile_version(session, settings, version, held_out)
     if not scorer.compiled:
@@ -170,7 +170,7 @@ def _current(
     model = serve(session, settings, version).model
     test = delta.read(session, settings.table(TEST_TWEETS.name))
     context.log.info(f"Scoring the chosen model {version} on the current test rows.")
-    return manifest.model_copy(update={"metrics": evaluate_halves(score(model, test)).as_dict()})
+    return manifest.with_metrics(evaluate_halves(score(model, test)).as_dict())
 
 
 def _row(manifest: Manifest, chosen: str) -> dict[str, Any]:

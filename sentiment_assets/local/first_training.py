@@ -14,7 +14,7 @@ from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from rich.console import Console
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from sentiment_assets.failures import SetupError, TrainingError
+from sentiment_assets.failures import SetupError, TrainingError, first_line
 from sentiment_assets.keys import JOB_RETRAIN, LOCATION, RAW_TWEETS, TAG_ROLE
 from sentiment_assets.local.artefacts import Tweets
 from sentiment_assets.local.instance import open_instance
@@ -87,8 +87,7 @@ def train_through_dagster(
         )
     except (DagsterGraphQLClientError, requests.RequestException) as error:
         raise SetupError(
-            f"Dagster's web server at {host}:{port} did not take the training run"
-            f" ({str(error).splitlines()[0]}).",
+            f"Dagster's web server at {host}:{port} did not take the training run ({first_line(error)}).",
             "Check that it runs and has loaded the code location sentiment_assets.",
         ) from error
     console.print(f"training   run http://{host}:{port}/runs/{run_id}", highlight=False)

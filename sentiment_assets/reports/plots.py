@@ -64,7 +64,10 @@ def draw_all(report: TrainingReport, cache: Path) -> dict[str, str]:
     os.environ.setdefault("MPLCONFIGDIR", str(cache))
     cache.mkdir(parents=True, exist_ok=True)
     found = {"leaderboard": _leaderboard(report.entries)}
-    compared = [e for e in report.entries if e.scores is not None][:_COMPARED]
+    # The chosen one first: however many rank above it, it is on its own page.
+    compared = sorted((e for e in report.entries if e.scores is not None), key=lambda e: not e.chosen)[
+        :_COMPARED
+    ]
     if report.chosen.scores is not None:
         counts = report.chosen.scores.half(REPORT).counts()
         found |= {

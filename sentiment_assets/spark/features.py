@@ -4,7 +4,7 @@ Belongs here: what is learned from the training rows before any classifier (voca
 class ratios) and the table of variants. Does not belong here: the text rules (``text``), classifiers (``training``).
 
 The published variants use MLlib's estimators as their authors did. Ours takes vocabulary, document frequencies and
-class counts from one aggregation over the distinct terms of each row, which Spark compiles (``vocabulary``).
+class counts from one count of the distinct terms of each row (``compiled.counting``; ``vocabulary`` where that fails).
 """
 
 import logging
@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
-from pyspark.errors import IllegalArgumentException, PySparkException
+from pyspark.errors import IllegalArgumentException
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.feature import (
     IDF,
@@ -33,7 +33,7 @@ from pyspark.ml.stat import Summarizer
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sentiment_assets.failures import TrainingError
+from sentiment_assets.failures import TrainingError, first_line, last_line
 from sentiment_assets.spark import text
 from sentiment_assets.spark.params import Params
 from sentiment_assets.spark.vocabulary import Vocabulary, count_vectorizer, learn_vocabulary
@@ -213,7 +213,7 @@ def fit_features(variant: Variant, train: DataFrame, params: Params | None = Non
         model = variant.learn(train.select(text.TEXT, LABEL), params or variant.defaults)
     except IllegalArgumentException as error:
         raise TrainingError(
-            f"The features {variant.name} cannot be fitted on {rows:,} rows ({str(error).splitlines()[0]}).",
+            f"The features {variant.name} cannot be fitted on {rows:,} rows ({first_line(error)}).",
             "Check that the column text is not empty; lower the limits of the variant; or train on more rows.",
         ) from error
     seconds = time.monotonic() - start
@@ -372,7 +372,7 @@ def _vocabularies(
 ) -> dict[str, Vocabulary]:
     """Vocabulary of each column of terms: by the compiled loops, or else, three times as slow, by Spark's SQL."""
     # It imports, far below, names of this module.
-    from sentiment_assets.spark.compiled.counting import learn_vocabularies
+    from sentiment_assets.spark.compiled.counting import FAILURES, learn_vocabularies
 
     try:
         learned = learn_vocabularies(
@@ -383,8 +383,8 @@ def _vocabularies(
             limits=(params.vocabulary_size, params.character_vocabulary_size),
         )
         return dict(zip(limits, learned, strict=True))
-    except PySparkException as error:
-        log.warning("Terms are counted by Spark SQL: the compiled loops failed (%s).", _last_line(error))
+    except FAILURES as error:
+        log.warning("Terms are counted by Spark SQL: the compiled loops failed (%s).", last_line(error))
     rows = PipelineModel(stages=[*front]).transform(train)
     return {
         column: learn_vocabulary(
@@ -392,10 +392,6 @@ def _vocabularies(
         )
         for column, limit in limits.items()
     }
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
 
 
 def _normalised(vocabulary: Vocabulary, terms: str, output: str) -> list[Any]:

@@ -12,9 +12,6 @@ from collections.abc import Sequence
 
 from pyspark.ml.feature import SQLTransformer
 
-PREFIX = "ml_"
-"""Every column that a model adds begins so; nothing of the caller's can collide with it."""
-
 TEXT = "text"
 LOWER = "ml_lower"
 RAW = "ml_text"

@@ -25,7 +25,7 @@ from pyspark.ml.classification import (
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from sentiment_assets.failures import TrainingError
+from sentiment_assets.failures import TrainingError, first_line
 from sentiment_assets.spark.compiled.vectors import vectors as make_vectors
 from sentiment_assets.spark.features import (
     FEATURES,
@@ -246,7 +246,7 @@ def fit_candidate(
         fitted = algorithm.fit(vectors, rows, params or algorithm.defaults, seed)
     except IllegalArgumentException as error:
         raise TrainingError(
-            f"{algorithm.title} cannot be fitted on {rows:,} rows ({str(error).splitlines()[0]}).",
+            f"{algorithm.title} cannot be fitted on {rows:,} rows ({first_line(error)}).",
             "Check the parameters of the candidate, or train on more rows.",
         ) from error
     _check_finite(algorithm, fitted)

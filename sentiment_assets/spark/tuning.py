@@ -38,6 +38,7 @@ VALIDATION_FRACTION = 0.15
 RUNGS = (1, 3, 9)
 """A trial is fitted on a ninth, a third, all of the rows; of each rung the better third goes on."""
 FEATURES, ALGORITHM = "features.", "algorithm."
+_AGAIN = "again"
 _ERROR = "error"
 
 Value = float | int | str | bool
@@ -239,13 +240,16 @@ def _study(
 
 
 def _requeue_interrupted(study: "Study") -> None:
-    """Trials that a killed search left behind count as failed, and their settings are tried again."""
+    """Trials that a killed search left behind count as failed, and their settings are tried once more.
+
+    Not twice: settings that end the process would end every search to come.
+    """
     from optuna.trial import TrialState
 
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params:
-            study.enqueue_trial(trial.params)
+        if trial.params and _AGAIN not in trial.user_attrs:
+            study.enqueue_trial(trial.params, user_attrs={_AGAIN: True})
 
 
 def _own_is_measured(study: "Study") -> bool:

@@ -7,17 +7,17 @@ Does not belong here: when (``defs.chosen_model``), serving (``serving``).
 import logging
 from pathlib import Path
 
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 
+from sentiment_assets.failures import first_line
 from sentiment_assets.models.manifest import Scorer
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.spark.compiled.agreement import compare, hostile_texts
+from sentiment_assets.spark.compiled.counting import FAILURES
 from sentiment_assets.spark.compiled.export import NotCompilableError, export_tables, frequent_terms
-from sentiment_assets.spark.compiled.model import CODE_VERSION, CompiledModel, made_with
+from sentiment_assets.spark.compiled.model import CompiledModel, made_with
 from sentiment_assets.streaming.serving import load_model
 
 log = logging.getLogger(__name__)
@@ -27,9 +27,9 @@ HELD_OUT_TEXTS = 4_000
 _TERMS = 5_000
 
 
-def is_compiled_here(scorer: Scorer) -> bool:
-    """Whether a version was already taken through the gate by this version of the compiler, with whatever outcome."""
-    return scorer.made_with.get("compiler") == CODE_VERSION
+def is_compiled_here(spark: SparkSession, scorer: Scorer) -> bool:
+    """Whether a version was already taken through the gate by this compiler, Java and Spark, with whatever outcome."""
+    return scorer.made_with == made_with(spark)
 
 
 def compile_version(
@@ -65,9 +65,9 @@ def compile_version(
         except NotCompilableError as error:
             return _by_pipeline(spark, str(error))
         # Whatever goes wrong with the fast way, the pipeline is still there.
-        except (PySparkException, Py4JError, ImportError, OSError) as error:
+        except (*FAILURES, ImportError) as error:
             log.warning("%s cannot be compiled: %s", version, error)
-            return _by_pipeline(spark, f"compiling it failed: {str(error).splitlines()[0]}")
+            return _by_pipeline(spark, f"compiling it failed: {first_line(error)}")
 
     scorer = store.attach_scorer(version, write)
     log.info("%s is scored by: %s", version, scorer.title)

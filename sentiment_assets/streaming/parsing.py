@@ -13,9 +13,6 @@ from pyspark.sql import functions as F
 MAX_TEXT_CHARACTERS = 100_000
 """Longest text that is scored, in Unicode code points: 350 times the longest tweet of 280 characters."""
 
-KAFKA_COLUMNS = ("key", "value", "topic", "partition", "offset", "timestamp")
-"""What :func:`parse` reads, named as Spark's Kafka source names them."""
-
 
 class Reason(StrEnum):
     """Why a message is a dead letter."""

@@ -12,7 +12,7 @@ from pyspark.errors import PySparkException
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 
-from sentiment_assets.failures import ModelError
+from sentiment_assets.failures import ModelError, first_line, last_line
 from sentiment_assets.models.compatibility import require_fit
 from sentiment_assets.models.manifest import Scorer
 from sentiment_assets.models.store import ModelStore
@@ -126,7 +126,7 @@ def load_model(store: ModelStore, version: str) -> PipelineModel:
         return PipelineModel.load(str(folder / _PIPELINE))
     except (Py4JError, PySparkException, OSError, ValueError, KeyError) as error:
         raise ModelError(
-            f"The model {version} cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0]}).",
+            f"The model {version} cannot be loaded ({type(error).__name__}: {first_line(error)}).",
             "Promote another version: `sentiment-assets models list`.",
         ) from error
 
@@ -145,7 +145,7 @@ def _obstacle(spark: SparkSession, scorer: Scorer, compiled: CompiledModel) -> s
         score(compiled, empty).collect()
     except PySparkException as error:
         log.warning("The compiled tables cannot be used: %s", error)
-        return f"the kernel does not run here: {str(error).strip().splitlines()[-1]}"
+        return f"the kernel does not run here: {last_line(error)}"
     return None
 
 

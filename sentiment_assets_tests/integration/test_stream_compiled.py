@@ -62,7 +62,7 @@ def version(spark: SparkSession, live: Settings) -> str:
     held_out = spark.createDataFrame(made_up_tweets(50, seed=3), "text STRING, label DOUBLE")
     scorer = compile_version(spark, live, chosen, held_out)
     assert scorer.compiled, scorer.reason
-    assert is_compiled_here(scorer)
+    assert is_compiled_here(spark, scorer)
     assert scorer.labels_differ == 0
     assert scorer.rows > 2000
     return chosen
@@ -133,5 +133,5 @@ def test_executors_that_cannot_read_the_tables_are_noticed_before_the_first_batc
 def test_a_model_without_a_kernel_is_served_by_its_pipeline(spark: SparkSession, live: Settings) -> None:
     version = save_tiny_model(spark, ModelStore(live.models), promote=False)
     scorer = compile_version(spark, live, version)
-    assert (scorer.compiled, is_compiled_here(scorer)) == (False, True)
+    assert (scorer.compiled, is_compiled_here(spark, scorer)) == (False, True)
     assert "its features or its text rules" in serve(spark, live, version).scorer

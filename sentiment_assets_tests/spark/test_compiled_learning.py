@@ -63,7 +63,7 @@ def test_the_loops_count_the_terms_that_sql_counts(hostile: "DataFrame") -> None
 def test_tables_that_are_full_are_handed_over_and_nothing_is_lost(
     hostile: "DataFrame", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "_FIRST_SLOTS", 1 << 10)
+    monkeypatch.setattr(counting, "_FIRST_SLOTS", 1 << 9)
     monkeypatch.setattr(counting, "_MOST_SLOTS", 1 << 12)
     short = hostile.where("length(text) < 300")  # a long one needs a larger table than a full one
     rows = short.select("label", "text").coalesce(1).toArrow().combine_chunks()

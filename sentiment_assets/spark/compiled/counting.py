@@ -1,10 +1,11 @@
-"""The vocabularies of training texts, counted by compiled loops: the same terms and counts as ``vocabulary`` finds.
+"""The vocabularies of training texts, counted by compiled loops: the terms and counts that ``vocabulary`` finds.
+
+Where a limit cuts through terms of the same count, ``vocabulary`` keeps the first by spelling, this by hash.
 
 Python workers count hashes of 8 bytes instead of handing strings to Spark; Spark adds up; only the terms that stay
 are spelled. Does not belong here: the loops (``terms``), which rows are counted, what follows from the counts.
 """
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,18 +14,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from sentiment_assets.spark import text
 from sentiment_assets.spark.compiled.export import character_classes
-from sentiment_assets.spark.compiled.worker import buffers
+from sentiment_assets.spark.compiled.worker import buffers, use_cache
 from sentiment_assets.spark.session import KERNEL_CACHE
 from sentiment_assets.spark.vocabulary import Vocabulary
 
+FAILURES = (PySparkException, Py4JError, LookupError, OSError, RuntimeError)
+"""What compiled loops fail with, numba's own refusals among them; Spark's way is there then."""
+
 _WORDS, _PIECES = 0, 1
 _FIRST_SLOTS, _MOST_SLOTS = 1 << 16, 1 << 23
-"""A table of a worker grows up to 8 M slots (128 MB); then it is handed over and begun anew."""
+"""A table of a worker grows up to 8 M slots (200 MB); then it is handed over and begun anew."""
 _LETTERS = 1 << 22
 
 
@@ -50,9 +56,10 @@ def learn_vocabularies(
         Of the words, and of the character n-grams unless ``order`` is 0.
     """
     session = rows.sparkSession
+    folder = str(session.conf.get(KERNEL_CACHE))
+    use_cache(folder)
     classes = session.sparkContext.broadcast(character_classes(session))
     lowered = rows.selectExpr(f"{label} AS label", *text.lowered()).select("label", text.LOWER)
-    folder = str(session.conf.get(KERNEL_CACHE))
 
     def count(batches: Iterator[Any]) -> Iterator[Any]:
         yield from _counted(batches, classes.value, order, folder)
@@ -93,7 +100,7 @@ def _terms(spelled: Any, view: int, number: int) -> Any:
     chosen = spelled.filter(pc.equal(spelled["view"], view))
     places, first = np.unique(chosen["place"].to_numpy(), return_index=True)
     if len(places) != number:
-        raise RuntimeError(f"{number - len(places)} of {number} terms were counted and not found again")
+        raise LookupError(f"{number - len(places)} of {number} terms were counted and not found again")
     return chosen["term"].take(pa.array(first))
 
 
@@ -124,7 +131,7 @@ class _Counts:
     def grown(self) -> "_Counts":
         from sentiment_assets.spark.compiled.terms import grow
 
-        larger = self.empty(4 * len(self.keys))
+        larger = self.empty(2 * len(self.keys))
         grow(self.keys, self.counts, self.stamps, larger.keys, larger.counts, larger.stamps)
         return larger
 
@@ -144,7 +151,7 @@ class _Counts:
 
 def _counted(batches: Iterator[Any], classes: Any, order: int, cache: str) -> Iterator[Any]:
     """In a worker: the counts of one partition."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+    use_cache(cache)
     from sentiment_assets.spark.compiled.terms import count_terms
 
     tables = [_Counts.empty(_FIRST_SLOTS), _Counts.empty(_FIRST_SLOTS)]
@@ -178,7 +185,7 @@ def _spelled(
     batches: Iterator[Any], classes: Any, order: int, wanted: list[Any], cache: str
 ) -> Iterator[Any]:
     """In a worker: the wanted terms that occur in one partition, each once."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+    use_cache(cache)
     from sentiment_assets.spark.compiled.terms import indexed, letters_needed, spell_terms
 
     words, pieces = (indexed(hashes) for hashes in wanted)

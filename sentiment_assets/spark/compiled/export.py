@@ -5,6 +5,7 @@ Unicode is not Python's. Does not belong here: whether the result agrees (``agre
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,10 @@ from pyspark.sql import SparkSession
 
 from sentiment_assets.spark import text
 from sentiment_assets.spark.compiled.tables import Tables
+from sentiment_assets.spark.compiled.worker import use_cache
 from sentiment_assets.spark.features import FEATURES
 from sentiment_assets.spark.linear import Linear, linear_part
+from sentiment_assets.spark.session import KERNEL_CACHE
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -36,7 +39,7 @@ class NotCompilableError(Exception):
 
 
 @dataclass(frozen=True)
-class _View:
+class View:
     """One of the vectors that are normalised apart: its terms, each ended by a line feed."""
 
     terms: str
@@ -58,6 +61,7 @@ def export_tables(model: PipelineModel) -> Tables:
         When it is another variant, its text rules are not the current ones, its classifier is not linear, or two
         of its terms have the same hash.
     """
+    use_cache(str(SparkSession.active().conf.get(KERNEL_CACHE)))
     stages: list[Any] = list(model.stages)
     order = check_text_rules([stage for stage in stages if isinstance(stage, SQLTransformer)])
     linear = linear_part(model)
@@ -87,6 +91,7 @@ def frequent_terms(model: PipelineModel, count: int) -> list[str]:
 
 
 def term_columns(order: int) -> list[str]:
+    """Columns of terms that the variant has."""
     return [text.TERMS, text.PIECES] if order else [text.TERMS]
 
 
@@ -101,7 +106,7 @@ def check_text_rules(stages: list[Any]) -> int:
     return orders[rest]
 
 
-def read_view(stages: list[Any], column: str) -> _View:
+def read_view(stages: list[Any], column: str) -> View:
     """The stages from one array of terms to a vector of norm 1, as ``features`` builds them."""
     counts, weighted, unit = (f"{column}_unit{suffix}" for suffix in ("_tf", "_tfidf", ""))
     vectorizer, product, normalizer = (_producer(stages, name) for name in (counts, weighted, unit))
@@ -119,7 +124,7 @@ def read_view(stages: list[Any], column: str) -> _View:
     idf = np.asarray(product.getScalingVec().toArray())
     if terms.count("\n") != len(idf):
         raise NotCompilableError("one of its terms holds a line break")
-    return _View(terms, idf, by_words=column == text.TERMS)
+    return View(terms, idf, by_words=column == text.TERMS)
 
 
 def read_ratios(stages: list[Any], units: list[str]) -> FloatArray:
@@ -144,16 +149,14 @@ def _finite(linear: Linear) -> float:
     return float(linear.intercept)
 
 
-def _slots(views: list[_View], scale: FloatArray) -> list[tuple[npt.NDArray[np.uint64], FloatArray]]:
+def _slots(views: list[View], scale: FloatArray) -> list[tuple[npt.NDArray[np.uint64], FloatArray]]:
     """A hash table for each view, at most half full."""
-    from sentiment_assets.spark.compiled.kernel import fill_slots, hash_terms
+    from sentiment_assets.spark.compiled.kernel import fill_slots
 
     tables = []
     begin = 0
     for view in views:
-        codes = np.frombuffer(view.terms.encode("utf-32-le"), np.uint32)
-        hashes = np.empty(len(view.idf), np.uint64)
-        hash_terms(codes, view.by_words, hashes)
+        hashes = view_hashes(view)
         size = 1 << max(1, int(2 * len(hashes) - 1).bit_length())
         slots, places = np.zeros(size, np.uint64), np.empty(len(hashes), np.int64)
         if fill_slots(hashes, slots, places) >= 0:
@@ -166,8 +169,18 @@ def _slots(views: list[_View], scale: FloatArray) -> list[tuple[npt.NDArray[np.u
     return tables
 
 
+def view_hashes(view: View) -> npt.NDArray[np.uint64]:
+    """Hash of each term of a vocabulary, in its order."""
+    from sentiment_assets.spark.compiled.kernel import hash_terms
+
+    hashes = np.empty(len(view.idf), np.uint64)
+    hash_terms(np.frombuffer(view.terms.encode("utf-32-le"), np.uint32), view.by_words, hashes)
+    return hashes
+
+
+@lru_cache(maxsize=1)
 def character_classes(spark: SparkSession) -> npt.NDArray[np.uint8]:
-    """Class bits of every code point, as the regular expressions of this JVM see them.
+    """Class bits of every code point, as the regular expressions of this JVM see them; asked once a process.
 
     Each expression is applied to blocks of code points and puts a character of the class in place of each member,
     so the members are where that character stands afterwards.

@@ -5,7 +5,7 @@ word 1-2-3-grams with both ends, negated words, last clause, character n-grams; 
 a 64-bit hash, adds the weights of each view and divides by its norm. Lower case and what comes before it stay with
 Spark. Numba compiles it when it is first called and keeps the result on disk (``worker`` says where).
 
-Importing this module imports numba, which takes a second: only ``worker`` and ``export`` do, when they need it.
+Importing this module imports numba, which takes a second: it is imported inside functions, after ``worker.use_cache``.
 Does not belong here: files, Arrow, Spark.
 
 Notes
@@ -30,8 +30,6 @@ r"""Bits of a character's class: ``\p{L}``; ``[\p{L}\p{N}_]``; ``[\s\p{Z}]``; wh
 CODE_POINTS = 0x110000
 CLAUSE_TOKENS = 64
 """The last clause is looked for in so many tokens (``text.scoped_terms``)."""
-
-UInt64Array = npt.NDArray[np.uint64]
 
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 _FINAL = np.uint64(0xD6E8FEB86659FD93)
@@ -415,6 +413,23 @@ def _view(hashes, count, slots, values, places, seen):
 
 
 @_compiled
+def most_characters(offsets):
+    """Characters that the longest of some texts has at most once it is cleaned."""
+    longest = 0
+    for row in range(offsets.size - 1):
+        longest = max(longest, offsets[row + 1] - offsets[row])
+    # A placeholder is at most four times as long as what it stands for ("@a", "www.").
+    return 4 * longest + 16
+
+
+@_compiled
+def most_terms(tokens, characters):
+    """Terms that a text has at most, in either view."""
+    # Of each token: itself, two n-grams and their artefacts, three negated words at most, one in the last clause.
+    return max(9 * tokens + 16, 2 * (characters + tokens) + 16)
+
+
+@_compiled
 def score_texts(
     data, offsets, classes, word_slots, word_values, piece_slots, piece_values, order, intercept, result
 ):
@@ -437,11 +452,7 @@ def score_texts(
     result
         Filled, float64.
     """
-    longest = 0
-    for row in range(result.size):
-        longest = max(longest, offsets[row + 1] - offsets[row])
-    # A placeholder is at most four times as long as what it stands for ("@a", "www.").
-    codes = np.empty(4 * longest + 16, np.uint32)
+    codes = np.empty(most_characters(offsets), np.uint32)
     begins = np.empty(codes.size, np.int32)
     ends = np.empty(codes.size, np.int32)
     negations = _fold_lines(_NEGATIONS)
@@ -453,8 +464,7 @@ def score_texts(
     for row in range(result.size):
         count = _clean(data, offsets[row], offsets[row + 1], classes, codes)
         tokens = _tokenise(codes, count, classes, begins, ends)
-        # Of each token: itself, two n-grams and their artefacts, three negated words at most, one in the last clause.
-        room = max(9 * tokens + 16, 2 * (count + tokens) + 16)
+        room = most_terms(tokens, count)
         if hashes.size < room:
             padded = np.empty(room, np.uint64)
             joined = np.empty(room, np.uint32)

@@ -1,8 +1,8 @@
 """The compiled loops of learning: counting the terms of texts, spelling them, and making vectors of them.
 
 The terms are those of ``kernel``, known by their 64-bit hashes; a term gets letters only once it is in the vocabulary.
-Importing this module imports numba; only ``learning`` does, inside a Python worker.
-Does not belong here: files, Arrow, Spark (``learning``), scores (``kernel``).
+Importing this module imports numba; ``counting`` and ``vectors`` do, in a Python worker, after ``worker.use_cache``.
+Does not belong here: files, Arrow, Spark (``counting``, ``vectors``), scores (``kernel``).
 """
 
 import numpy as np
@@ -34,22 +34,9 @@ from sentiment_assets.spark.compiled.kernel import (
     find_slot,
     hash_piece,
     hash_words,
+    most_characters,
+    most_terms,
 )
-
-
-@_compiled
-def _room(tokens, count):
-    """Terms that a text can have at most, in either view; see ``kernel.score_texts``."""
-    return max(9 * tokens + 16, 2 * (count + tokens) + 16)
-
-
-@_compiled
-def _longest(offsets, rows):
-    longest = 0
-    for row in range(rows):
-        longest = max(longest, offsets[row + 1] - offsets[row])
-    # A placeholder is at most four times as long as what it stands for ("@a", "www.").
-    return 4 * longest + 16
 
 
 @_compiled
@@ -114,7 +101,7 @@ def count_terms(
         The text to go on with: less than their number when a table may become more than half full.
     """
     rows = offsets.size - 1
-    codes = np.empty(_longest(offsets, rows), np.uint32)
+    codes = np.empty(most_characters(offsets), np.uint32)
     begins = np.empty(codes.size, np.int32)
     ends = np.empty(codes.size, np.int32)
     negations = _fold_lines(_NEGATIONS)
@@ -124,7 +111,7 @@ def count_terms(
     for row in range(first, rows):
         count = _clean(data, offsets[row], offsets[row + 1], classes, codes)
         tokens = _tokenise(codes, count, classes, begins, ends)
-        room = _room(tokens, count)
+        room = most_terms(tokens, count)
         if hashes.size < room:
             padded = np.empty(room, np.uint64)
             joined = np.empty(room, np.uint32)
@@ -231,7 +218,7 @@ def make_vectors(
         Where each row begins (int32, one more than texts), feature numbers (int32, ascending in a row), values.
     """
     rows = offsets.size - 1
-    codes = np.empty(_longest(offsets, rows), np.uint32)
+    codes = np.empty(most_characters(offsets), np.uint32)
     begins = np.empty(codes.size, np.int32)
     ends = np.empty(codes.size, np.int32)
     negations = _fold_lines(_NEGATIONS)
@@ -246,7 +233,7 @@ def make_vectors(
     for row in range(rows):
         count = _clean(data, offsets[row], offsets[row + 1], classes, codes)
         tokens = _tokenise(codes, count, classes, begins, ends)
-        room = _room(tokens, count)
+        room = most_terms(tokens, count)
         if hashes.size < room:
             padded = np.empty(room, np.uint64)
             joined = np.empty(room, np.uint32)
@@ -421,7 +408,7 @@ def spell_terms(
         The text to go on with: less than their number when the room for letters might not suffice.
     """
     rows = offsets.size - 1
-    codes = np.empty(_longest(offsets, rows), np.uint32)
+    codes = np.empty(most_characters(offsets), np.uint32)
     begins = np.empty(codes.size, np.int32)
     ends = np.empty(codes.size, np.int32)
     negations = _fold_lines(_NEGATIONS)

@@ -7,23 +7,23 @@ Does not belong here: the loops (``terms``), scores (``model``).
 """
 
 import logging
-import os
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark.errors import PySparkException
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import SQLTransformer
 from pyspark.ml.linalg import VectorUDT
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as T
 
+from sentiment_assets.failures import last_line
 from sentiment_assets.spark import text
+from sentiment_assets.spark.compiled.counting import FAILURES
 from sentiment_assets.spark.compiled.export import (
     NotCompilableError,
     character_classes,
@@ -31,10 +31,14 @@ from sentiment_assets.spark.compiled.export import (
     read_ratios,
     read_view,
     term_columns,
+    view_hashes,
 )
-from sentiment_assets.spark.compiled.worker import buffers
+from sentiment_assets.spark.compiled.worker import buffers, use_cache
 from sentiment_assets.spark.features import FEATURES, LABEL
 from sentiment_assets.spark.session import KERNEL_CACHE
+
+if TYPE_CHECKING:
+    from pyspark.core.broadcast import Broadcast
 
 log = logging.getLogger(__name__)
 
@@ -84,17 +88,13 @@ def feature_tables(features: PipelineModel) -> FeatureTables:
     NotCompilableError
         When it is not of the variant ``nb_ngrams`` with the current text rules.
     """
-    from sentiment_assets.spark.compiled.kernel import hash_terms
-
     stages: list[Any] = list(features.stages)
     order = check_text_rules([stage for stage in stages if isinstance(stage, SQLTransformer)])
     columns = term_columns(order)
     hashes, idf = [], []
     for column in columns:
         view = read_view(stages, column)
-        codes = np.frombuffer(view.terms.encode("utf-32-le"), np.uint32)
-        found = np.empty(len(view.idf), np.uint64)
-        hash_terms(codes, view.by_words, found)
+        found = view_hashes(view)
         if len(np.unique(found)) != len(found):
             raise NotCompilableError("two of its terms have the same hash")
         hashes.append(found)
@@ -128,23 +128,24 @@ def vectors(features: PipelineModel, rows: DataFrame) -> DataFrame:
         Columns ``text STRING, label DOUBLE``.
     """
     mllib = features.transform(rows).select(LABEL, FEATURES)
+    session = rows.sparkSession
+    folder = str(session.conf.get(KERNEL_CACHE))
+    use_cache(folder)
     try:
-        tables = feature_tables(features)
+        shared = session.sparkContext.broadcast(feature_tables(features))
         tried = rows.limit(_TRIED_ROWS).localCheckpoint()
         expected = features.transform(tried).select(FEATURES).collect()
-        found = _compiled(tables, tried).select(FEATURES).collect()
+        found = _compiled(shared, tried, folder).select(FEATURES).collect()
     except NotCompilableError as error:
         log.debug("The vectors are made by MLlib: %s.", error)
         return mllib
-    except PySparkException as error:
-        log.warning(
-            "The vectors are made by MLlib: the compiled loops failed (%s).", str(error).splitlines()[-1]
-        )
+    except FAILURES as error:
+        log.warning("The vectors are made by MLlib: the compiled loops failed (%s).", last_line(error))
         return mllib
     if not all(_same(ours[0], theirs[0]) for ours, theirs in zip(found, expected, strict=True)):
         log.warning("The vectors are made by MLlib: those of the compiled loops differ.")
         return mllib
-    return _compiled(tables, rows)
+    return _compiled(shared, rows, folder)
 
 
 def _same(ours: Any, theirs: Any) -> bool:
@@ -155,11 +156,7 @@ def _same(ours: Any, theirs: Any) -> bool:
     )
 
 
-def _compiled(tables: FeatureTables, rows: DataFrame) -> DataFrame:
-    session = rows.sparkSession
-    shared = session.sparkContext.broadcast(tables)
-    folder = str(session.conf.get(KERNEL_CACHE))
-
+def _compiled(shared: "Broadcast[FeatureTables]", rows: DataFrame, folder: str) -> DataFrame:
     def make(batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:
             yield batch_vectors(batch, shared.value, folder)
@@ -170,7 +167,7 @@ def _compiled(tables: FeatureTables, rows: DataFrame) -> DataFrame:
 
 def batch_vectors(batch: Any, tables: FeatureTables, cache: str) -> Any:
     """Labels and vectors of one Arrow batch of labels and lower-cased texts."""
-    os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+    use_cache(cache)
     from sentiment_assets.spark.compiled.terms import make_vectors
 
     word_keys, word_places, piece_keys, piece_places = _index(tables)

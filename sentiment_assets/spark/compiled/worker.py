@@ -4,6 +4,7 @@ It imports neither PySpark nor numba until it is called, so that whoever names i
 Does not belong here: the plan (``model``), the function itself (``kernel``).
 """
 
+import hashlib
 import os
 from collections.abc import Callable
 from functools import lru_cache
@@ -35,7 +36,7 @@ def scorer(folder: str, cache: str) -> Callable[[Any], Any]:
 @lru_cache(maxsize=2)
 def _scorer(folder: str, cache: str, written_at: int) -> Callable[[Any], Any]:
     del written_at  # tables compiled anew in the same place are other tables
-    os.environ.setdefault("NUMBA_CACHE_DIR", cache)
+    use_cache(cache)
     from sentiment_assets.spark.compiled.kernel import score_texts
 
     tables = Tables.load(Path(folder))
@@ -58,6 +59,22 @@ def _scorer(folder: str, cache: str, written_at: int) -> Callable[[Any], Any]:
         return pa.array(result)
 
     return score
+
+
+def use_cache(cache: str) -> None:
+    """Tell numba where compiled functions are kept; call it before ``kernel`` or ``terms`` is imported.
+
+    Numba looks at the file of a function alone, and ``terms`` builds on ``kernel``: so each state of both has a folder.
+    """
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(cache) / _sources()))
+
+
+@lru_cache(maxsize=1)
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for name in ("kernel.py", "terms.py"):
+        digest.update(Path(__file__).with_name(name).read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def buffers(texts: Any) -> tuple[Any, Any]:
