@@ -1,5 +1,6 @@
 """``submit dataproc`` and ``submit spark``: a command of the product on a Spark cluster."""
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -76,8 +77,16 @@ def submit_spark(
     _submit(
         settings,
         (command, storage or settings.storage, setting, spark_property),
-        lambda job, package: spark_submit_calls(job, package, spark_submit=program, master=master),
+        lambda job, package: spark_submit_calls(
+            job,
+            package,
+            spark_submit=program,
+            master=master,
+            python=sys.executable,
+            executor_python=os.environ.get("PYSPARK_PYTHON", sys.executable),
+        ),
         dry_run=dry_run,
+        relayed=True,
     )
 
 
@@ -87,6 +96,7 @@ def _submit(
     calls: "Callable[[Job, Package], list[Call]]",
     *,
     dry_run: bool,
+    relayed: bool = False,
 ) -> None:
     from sentiment_assets.submit.calls import job_for
     from sentiment_assets.submit.package import build_package, package_of
@@ -103,7 +113,7 @@ def _submit(
     if dry_run:
         sys.stdout.write(as_text(calls(job, package_of(settings))) + "\n")
     else:
-        execute(calls(job, build_package(settings)))
+        execute(calls(job, build_package(settings)), relayed=relayed)
 
 
 def _assignments(stated: list[str] | None, option: str) -> dict[str, str]:

@@ -136,7 +136,9 @@ def dataproc_calls(
     ]
 
 
-def spark_submit_calls(job: Job, package: Package, *, spark_submit: str, master: str) -> list[Call]:
+def spark_submit_calls(
+    job: Job, package: Package, *, spark_submit: str, master: str, python: str, executor_python: str
+) -> list[Call]:
     """Submit the job with ``spark-submit``, with the driver on this machine.
 
     Parameters
@@ -145,8 +147,16 @@ def spark_submit_calls(job: Job, package: Package, *, spark_submit: str, master:
         The program, of the cluster's Spark or of pyspark's.
     master
         ``spark://host:port``, ``yarn``, ``k8s://...``.
+    python, executor_python
+        Of the driver, and of the executors where they are. Unless told, Spark takes the first ``python3`` of the
+        PATH, which need not have our packages.
     """
-    properties = [part for name, value in job.properties.items() for part in ("--conf", f"{name}={value}")]
+    pythons = {"spark.pyspark.driver.python": python, "spark.pyspark.python": executor_python}
+    properties = [
+        part
+        for name, value in (pythons | dict(job.properties)).items()
+        for part in ("--conf", f"{name}={value}")
+    ]
     return [
         [
             *(spark_submit, "--master", master, "--deploy-mode", "client", "--name", job.name),

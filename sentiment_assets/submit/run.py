@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sentiment_assets.failures import SetupError
 from sentiment_assets.submit.calls import Call
+from sentiment_assets.submit.relay import relay
 
 
 def find_spark_submit() -> str:
@@ -37,8 +38,13 @@ def as_text(calls: Sequence[Call]) -> str:
     return "\n\n".join(_as_lines(call) for call in calls)
 
 
-def execute(calls: Sequence[Call]) -> None:
+def execute(calls: Sequence[Call], *, relayed: bool = False) -> None:
     """Run one call after the other; their output is the person's.
+
+    Parameters
+    ----------
+    relayed
+        Read the output on its way, so that the error names the cause; the programs then write to no terminal.
 
     Raises
     ------
@@ -50,11 +56,12 @@ def execute(calls: Sequence[Call]) -> None:
             raise SetupError(
                 f"The program {call[0]} is not installed.", "Install it, or see the calls with --dry-run."
             )
-        code = subprocess.run(call, check=False).returncode
-        if code != 0:
+        status, cause = relay(call) if relayed else (subprocess.run(call, check=False).returncode, None)
+        if status != 0:
+            ended = f"`{shlex.join(call[:3])} …` ended with status {status}"
             raise SetupError(
-                f"`{shlex.join(call[:5])} …` ended with status {code}.",
-                "Its own output says why; see the calls with --dry-run.",
+                f"{ended}: {cause.rstrip('.')}." if cause else f"{ended}.",
+                "Its whole output is above; see the calls with --dry-run.",
             )
 
 

@@ -55,7 +55,7 @@ class Cluster:
             timeout=COMMAND_SECONDS,
             check=False,
         )
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == 0, result.stdout + result.stderr
         return result
 
     def json(self, *arguments: str, **environment: str) -> dict[str, Any]:

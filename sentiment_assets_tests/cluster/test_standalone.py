@@ -20,6 +20,8 @@ ONE_MODEL = ",".join(
     (*(table.name for table in (RAW_TWEETS, CLEANED_TWEETS, TRAIN_TWEETS, TEST_TWEETS)),
      "features/hashing", "candidates/hashing_naive_bayes", "chosen_model")
 )  # fmt: skip
+COMPILED = "features/nb_ngrams,candidates/nb_ngrams_naive_bayes"
+"""Counts its terms and makes its vectors in compiled loops."""
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,8 @@ def test_a_submitted_stream_goes_on_where_the_local_one_stopped(
         *("--", "stream", "--until-drained"),
         SENTIMENT_KAFKA_BOOTSTRAP=bootstrap,
     )
-    assert "sentiment_assets-0.1.0.zip" in submitted.stderr
+    # spark-submit joins both outputs of its driver.
+    assert "sentiment_assets-0.1.0.zip" in submitted.stdout
     status = cluster.json("status")
     assert (status["predictions"], status["lag"]) == (MESSAGES + MORE, 0)
     assert (status["gaps"], status["duplicates"]) == (0, 0)
@@ -63,11 +66,13 @@ def test_a_submitted_training_keeps_tables_and_models_under_a_uri(
 ) -> None:
     before = cluster.applications()
     storage = (tmp_path / "object store").as_uri().replace("%20", " ")
-    cluster.command(
+    submitted = cluster.command(
         *("submit", "spark", "--master", cluster.master, "--property", "spark.driver.host=127.0.0.1"),
         *("--storage", storage, "--set", f"SENTIMENT_HOME={tmp_path / 'home'}"),
-        *("--", "train", "--data", sample.as_uri(), "--select", ONE_MODEL),
+        *("--", "train", "--data", sample.as_uri(), "--select", f"{ONE_MODEL},{COMPILED}"),
     )
+    # Driver and executors import the package from the zip, the sources of the loops included.
+    assert "compiled loops failed" not in submitted.stdout
     there = Settings(home=tmp_path / "home", storage=storage)
     version = ModelStore(there.models).chosen()
     assert version is not None

@@ -4,17 +4,21 @@ import os
 import shlex
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+import sentiment_assets
 from sentiment_assets.cli import app
 from sentiment_assets.failures import SetupError
 from sentiment_assets.settings import Settings
+from sentiment_assets.spark.compiled.worker import _sources
 from sentiment_assets.submit.calls import Job, dataproc_calls, job_for, spark_submit_calls
 from sentiment_assets.submit.driver import settings_before
 from sentiment_assets.submit.package import Package, package_of
+from sentiment_assets.submit.relay import cause_in
 from sentiment_assets.submit.run import as_text, execute, find_spark_submit
 
 TRAIN = ["train", "--data", "gs://bucket/tweets.csv", "--rows", "all"]
@@ -28,6 +32,17 @@ def package(settings: Settings) -> Package:
 def job(settings: Settings, command: list[str] = TRAIN, **options: dict[str, str]) -> Job:
     complete = {"overrides": {}, "properties": {}} | options
     return job_for(settings, command, storage="gs://bucket/sentiment", **complete)  # type: ignore[arg-type]
+
+
+def to_spark(stated: Job, package: Package) -> list[list[str]]:
+    return spark_submit_calls(
+        stated,
+        package,
+        spark_submit="spark-submit",
+        master="spark://h:7077",
+        python="/here/python",
+        executor_python="/there/python",
+    )
 
 
 def test_dataproc_gets_the_files_first_and_then_a_job_that_names_them_in_the_bucket(
@@ -70,12 +85,38 @@ def test_a_file_of_this_machine_is_refused_before_anything_is_uploaded(
 def test_spark_submit_gets_local_files_and_the_heap_that_the_command_needs(
     settings: Settings, package: Package
 ) -> None:
-    (call,) = spark_submit_calls(job(settings), package, spark_submit="spark-submit", master="spark://h:7077")
+    (call,) = to_spark(job(settings), package)
     assert call[:3] == ["spark-submit", "--master", "spark://h:7077"]
     assert call[call.index("--py-files") + 1].endswith(".zip")
     assert f"spark.driver.memory={settings.training_memory}" in call
     driver = call.index(str(package.driver))
     assert call[driver + 1 :] == ["SENTIMENT_STORAGE=gs://bucket/sentiment", *TRAIN]
+
+
+def test_driver_and_executors_run_on_a_python_that_has_our_packages(
+    settings: Settings, package: Package
+) -> None:
+    (call,) = to_spark(job(settings), package)
+    assert "spark.pyspark.driver.python=/here/python" in call
+    assert "spark.pyspark.python=/there/python" in call
+    (other,) = to_spark(job(settings, properties={"spark.pyspark.python": "/odd"}), package)
+    assert "spark.pyspark.python=/odd" in other
+    assert "spark.pyspark.python=/there/python" not in other
+
+
+@pytest.mark.parametrize(("stated", "executors"), [("", sys.executable), ("/opt/python", "/opt/python")])
+def test_the_driver_runs_on_this_python_and_executors_where_they_are_told_to(
+    settings: Settings, stated: str, executors: str
+) -> None:
+    result = CliRunner().invoke(
+        app,
+        ["submit", "spark", "--master", "yarn", "--dry-run", "--", "models", "list"],
+        env={"SENTIMENT_HOME": str(settings.root), "PYSPARK_PYTHON": stated or None},
+    )
+    assert result.exit_code == 0, result.output
+    words = shlex.split(result.stdout.replace("\\\n", ""))
+    assert f"spark.pyspark.driver.python={sys.executable}" in words
+    assert f"spark.pyspark.python={executors}" in words
 
 
 def test_a_stream_needs_a_kafka_cluster_and_hands_over_its_address_and_topic(settings: Settings) -> None:
@@ -127,6 +168,14 @@ def test_a_dry_run_prints_both_calls_and_builds_nothing(settings: Settings) -> N
     assert not (settings.root / "dist").exists()
 
 
+PAGE = Path(__file__).parents[2] / "docs" / "dataproc.md"
+SERVER = {
+    "SENTIMENT_HOME": "/srv/sentiment",
+    "SENTIMENT_JAR_CACHE": "/srv/jars",
+    "SENTIMENT_TRAINING_MEMORY": "10g",
+}
+
+
 def test_the_documentation_shows_the_real_dry_run() -> None:
     """`docs/dataproc.md` has the output of the command above it; run that again when this fails."""
     data = "gs://my-bucket/training.1600000.processed.noemoticon.csv"
@@ -136,14 +185,24 @@ def test_the_documentation_shows_the_real_dry_run() -> None:
             *("submit", "dataproc", "--cluster", "sentiment", "--region", "europe-west1"),
             *("--bucket", "gs://my-bucket", "--dry-run", "--", "train", "--data", data, "--profile", "full"),
         ],
-        env={
-            "SENTIMENT_HOME": "/srv/sentiment",
-            "SENTIMENT_JAR_CACHE": "/srv/jars",
-            "SENTIMENT_TRAINING_MEMORY": "10g",
-        },
+        env=SERVER,
     )
-    page = Path(__file__).parents[2] / "docs" / "dataproc.md"
-    assert f"```\n{result.stdout}```" in page.read_text(encoding="utf-8")
+    assert f"```\n{result.stdout}```" in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_documentation_shows_the_real_dry_run_of_spark_submit_too(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "spark-submit").touch()
+    result = CliRunner().invoke(
+        app,
+        [
+            *("submit", "spark", "--master", "spark://head:7077", "--storage", "s3a://bucket/sentiment"),
+            *("--dry-run", "--", "train", "--data", "s3a://bucket/tweets.csv"),
+        ],
+        env=SERVER | {"SPARK_HOME": str(tmp_path), "PYSPARK_PYTHON": "/opt/python/bin/python3.11"},
+    )
+    shown = result.stdout.replace(str(tmp_path), "/opt/spark").replace(sys.executable, "/srv/venv/bin/python")
+    assert f"```\n{shown}```" in PAGE.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("bad", ["nonsense", "=x", "a b=c"])
@@ -161,6 +220,57 @@ def test_a_missing_program_and_a_failing_one_are_named() -> None:
         execute([["gcloud-of-nowhere", "x"]])
     with pytest.raises(SetupError, match="ended with status 3"):
         execute([[sys.executable, "-c", "raise SystemExit(3)"]])
+
+
+def test_output_is_passed_on_where_it_was_written_and_the_error_names_the_cause(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    program = (
+        "import sys; print('hello'); print('26/11/24 14:48:02 WARN X: y', file=sys.stderr); "
+        "import package_of_nowhere"
+    )
+    with pytest.raises(SetupError, match=r"status 1: ModuleNotFoundError: .*'package_of_nowhere'"):
+        execute([[sys.executable, "-c", program]], relayed=True)
+    out, err = capfdbinary.readouterr()
+    assert out == b"hello\n"
+    assert b"WARN X" in err
+    assert b"Traceback" in err
+
+
+@pytest.mark.parametrize(
+    ("lines", "cause"),
+    [
+        (
+            ["sentiment-assets 0.1.0 from x", "error: No rows. Name another file."],
+            "No rows. Name another file.",
+        ),
+        (["Error: Master must be yarn", "26/11/24 14:48:02 INFO Hook: called"], "Master must be yarn"),
+        (
+            [
+                "Traceback:",
+                '  File "a.py", line 1',
+                "ImportError: No module named 'x'",
+                "WARNING: Using modules",
+            ],
+            "ImportError: No module named 'x'",
+        ),
+        (
+            [
+                'Exception in thread "main" a.b.SparkException: No master',
+                "\tat a.B.c(D.scala:1)",
+                "Caused by: x",
+            ],
+            "a.b.SparkException: No master",
+        ),
+        (["JAVA_HOME is not set", ""], "JAVA_HOME is not set"),
+        (["26/11/24 14:48:02 WARN NativeCodeLoader: x"], None),
+        ([], None),
+    ],
+)
+def test_the_cause_is_what_a_program_states_or_raises_or_else_says_last(
+    lines: list[str], cause: str | None
+) -> None:
+    assert cause_in(lines) == cause
 
 
 def test_spark_submit_is_that_of_spark_home_or_pysparks_own(
@@ -181,6 +291,57 @@ def test_the_driver_takes_settings_up_to_the_command_and_no_further() -> None:
     assert settings == {"SENTIMENT_STORAGE": "gs://b/a=b", "JAVA_HOME": ""}
     assert command == ["train", "--select", "X=1"]
     assert settings_before(["A=1"]) == ({"A": "1"}, [])
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as a cluster imports it: from a zip."""
+    path = tmp_path_factory.mktemp("zip") / "package.zip"
+    root = Path(sentiment_assets.__file__).parents[1]
+    with zipfile.ZipFile(path, "w") as file:
+        for source in sorted(Path(root, "sentiment_assets").rglob("*")):
+            if source.is_file() and "__pycache__" not in source.parts:
+                file.write(source, source.relative_to(root))
+    return path
+
+
+def from_zip(archive: Path, program: str) -> str:
+    """What a program prints whose package is the zip."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        env=environment | {"PYTHONPATH": str(archive)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_report_finds_its_templates_in_a_zip_too(archive: Path) -> None:
+    program = (
+        "from sentiment_assets.reports import pages\n"
+        "print(pages.__file__, pages._environment().get_template('training.html.jinja').name)\n"
+    )
+    module, template = from_zip(archive, program).split()
+    assert module.startswith(str(archive))
+    assert template == "training.html.jinja"
+
+
+def test_what_numba_compiles_of_a_zip_is_kept_where_all_applications_find_it(
+    archive: Path, tmp_path: Path
+) -> None:
+    program = (
+        "from sentiment_assets.spark.compiled import worker\n"
+        f"worker.use_cache({str(tmp_path)!r})\n"
+        "from sentiment_assets.spark.compiled import kernel, terms\n"
+        "print(kernel.__file__, kernel.score_texts._cache.cache_path, terms.grow._cache.cache_path, sep='\\n')\n"
+    )
+    kernel, *caches = from_zip(archive, program).splitlines()
+    assert kernel.startswith(str(archive))
+    assert set(caches) == {str(tmp_path / _sources() / "compiled")}
 
 
 def test_the_driver_runs_a_command_with_its_settings_and_says_which_package_it_is(tmp_path: Path) -> None:

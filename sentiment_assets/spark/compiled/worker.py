@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from functools import lru_cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,16 @@ import numpy as np
 import pyarrow as pa
 
 from sentiment_assets.spark.compiled.tables import NUMBERS, Tables
+
+_PACKAGE = "sentiment_assets.spark.compiled"
+# On a cluster the package is imported from a zip: then numba's own places, and ours before its own for zips.
+_LOCATORS_OF_A_ZIP = (
+    "UserProvidedCacheLocator",
+    "InTreeCacheLocator",
+    "UserWideCacheLocator",
+    f"{_PACKAGE}.zipped.CacheOfThisPackage",
+    "ZipCacheLocator",
+)
 
 
 def scorer(folder: str, cache: str) -> Callable[[Any], Any]:
@@ -67,13 +78,15 @@ def use_cache(cache: str) -> None:
     Numba looks at the file of a function alone, and ``terms`` builds on ``kernel``: so each state of both has a folder.
     """
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(cache) / _sources()))
+    if not Path(__file__).is_file():
+        os.environ.setdefault("NUMBA_CACHE_LOCATOR_CLASSES", ",".join(_LOCATORS_OF_A_ZIP))
 
 
 @lru_cache(maxsize=1)
 def _sources() -> str:
     digest = hashlib.sha256()
     for name in ("kernel.py", "terms.py"):
-        digest.update(Path(__file__).with_name(name).read_bytes())
+        digest.update(resources.files(_PACKAGE).joinpath(name).read_bytes())
     return digest.hexdigest()[:12]
 
 

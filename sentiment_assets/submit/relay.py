@@ -1,0 +1,80 @@
+"""Running a program whose output is passed on as it comes, and finding in it why the program failed.
+
+``spark-submit`` starts the driver as a child of its own and joins both outputs of the driver in its standard output,
+between lines of its own: the cause is easily overlooked there.
+Does not belong here: which program (``calls``), what is said to the person (``run``).
+"""
+
+import contextlib
+import re
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterable, Sequence
+from threading import Thread
+from typing import BinaryIO
+
+_KEPT_LINES = 400
+_LAST_WORDS_SECONDS = 10
+_LONGEST_CAUSE = 400
+
+_NOISE = re.compile(r"\s|\d\d/\d\d/\d\d \d\d:\d\d:\d\d |WARNING: |Caused by: |\.\.\. \d+ more")
+"""Frames of a stack trace, log lines of the JVM, Java's own warnings."""
+_STATED = re.compile(r"(?:error|Error): (?P<cause>.+)")
+_RAISED = re.compile(r"(?:Exception in thread \S+ )?(?P<cause>[\w.$]*(?:Error|Exception)\b.*)")
+
+
+def relay(call: Sequence[str]) -> tuple[int, str | None]:
+    """Run a program to its end; its output is the person's at once.
+
+    Returns
+    -------
+    tuple
+        Its exit status, and the line that says most about its end (:func:`cause_in`).
+    """
+    said: deque[str] = deque(maxlen=_KEPT_LINES)
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    pumps = [
+        Thread(target=_pass_on, args=(source, target, said), daemon=True)
+        for source, target in ((process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer))
+    ]
+    for pump in pumps:
+        pump.start()
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        # The terminal has told the program as well, and how it ends is worth seeing.
+        process.wait()
+        raise
+    finally:
+        for pump in pumps:
+            # A process that the program left behind may hold its output open.
+            pump.join(_LAST_WORDS_SECONDS)
+    return status, cause_in(said)
+
+
+def cause_in(lines: Iterable[str]) -> str | None:
+    """The line of a failed program's output that says why: an error it states, else one it raised, else its last.
+
+    Of several the last one, since programs report what they could not recover from when they end. A line of a log or
+    of a stack trace is none of them.
+    """
+    telling = [line.strip() for line in lines if line.strip() and not _NOISE.match(line)]
+    for shape in (_STATED, _RAISED):
+        for line in reversed(telling):
+            if found := shape.fullmatch(line):
+                return _shortened(found["cause"])
+    return _shortened(telling[-1]) if telling else None
+
+
+def _shortened(line: str) -> str:
+    return line if len(line) <= _LONGEST_CAUSE else f"{line[:_LONGEST_CAUSE]}…"
+
+
+def _pass_on(source: BinaryIO, target: BinaryIO, said: deque[str]) -> None:
+    for line in source:
+        said.append(line.decode(errors="replace"))
+        # `... | head`: nobody reads any more, and the program must not block on a full pipe.
+        with contextlib.suppress(BrokenPipeError):
+            target.write(line)
+            target.flush()
