@@ -11,6 +11,8 @@ BIN := $(VENV)/bin
 ARGS ?=
 DOCKER ?= docker
 IMAGE ?= sentiment-assets:latest
+# Options of the builder: make image IMAGE_ARGS="--build-arg BASE=..."
+IMAGE_ARGS ?=
 # The Python that makes the virtual environment; the first of these that is 3.11 or 3.12 unless given.
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
@@ -75,8 +77,8 @@ audit: $(VENV)/.dev ## Known advisories against the locked dependencies
 wheel: $(VENV)/.dev ## The wheel, in dist/
 	@rm -rf dist build && $(BIN)/uv build --wheel --no-build-isolation --out-dir dist
 
-image: ## The container image (docker, or another builder: make image DOCKER=podman)
-	$(DOCKER) build --file docker/Dockerfile --tag $(IMAGE) .
+image: ## The container image (docker, or another builder: make image DOCKER=podman; see docs/containers.md)
+	$(DOCKER) build $(IMAGE_ARGS) --file docker/Dockerfile --tag $(IMAGE) .
 
 smoke-compose: ## Start docker/docker-compose.yaml on the sample, wait for the predictions, stop it
 	@docker/smoke.sh

@@ -2,13 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,123 +13,169 @@ import requests
 import yaml
 
 from sentiment_assets.kafka.broker import EmbeddedBroker
+from sentiment_assets.keys import LOCATION, SENSOR_SUPERVISOR
 from sentiment_assets.runtime.ports import free_port
+from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import row_count, table_exists
 from sentiment_assets.streaming import heartbeat as heartbeats
-from sentiment_assets_tests.e2e.conftest import eventually
+from sentiment_assets_tests.deployment.processes import DOCKER, Services
 from sentiment_assets_tests.peers.databases import PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.deployment
-DOCKER = Path(__file__).resolve().parents[2] / "docker"
-COMPOSE = yaml.safe_load((DOCKER / "docker-compose.yaml").read_text())["services"]
 
 
+@dataclass(frozen=True)
 class Deployment:
-    """The processes, started from the commands that compose has for them."""
+    """What runs: compose's services, their home, Dagster's database, the web server's address."""
 
-    def __init__(self, home: Path, logs: Path, replaced: dict[str, str], environment: dict[str, str]) -> None:
-        self.home, self._logs, self._replaced, self._environment = home, logs, replaced, environment
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+    services: Services
+    settings: Settings
+    database: PostgresServer
+    ui: str
 
-    def command(self, service: str) -> list[str]:
-        """Compose's command with this machine's addresses in the place of the containers'."""
-        words = [self._replaced.get(word, word) for word in COMPOSE[service]["command"]]
-        return [str(Path(sys.executable).parent / words[0]), *words[1:]]
+    def predictions(self) -> int:
+        """Rows of the table, read without a process of its own: it is asked often."""
+        table = self.settings.table(PREDICTIONS.name)
+        return row_count(table) if table_exists(table) else 0
 
-    def once(self, *command: str, timeout: float = 400) -> str:
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / command[0]), *command[1:]],
-            env=self._environment, capture_output=True, text=True, timeout=timeout, check=False)  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+    def wait_for_predictions(self, at_least: int, seconds: float) -> None:
+        """The supervisor in the daemon launches what scores them."""
+        self.services.wait_until(
+            lambda: self.predictions() >= at_least, seconds, "daemon", f"and the stream: {at_least} predictions",
+            lambda: f"There are {self.predictions()}. {self.supervisor()} Heartbeat: {self.heartbeat()}",
+        )  # fmt: skip
 
-    @contextmanager
-    def service(self, name: str) -> Iterator[None]:
-        with (self._logs / f"{name}.log").open("wb") as log:
-            process = subprocess.Popen(
-                self.command(name), env=self._environment, stdout=log, stderr=subprocess.STDOUT)  # fmt: skip
-            self._running[name] = process
-            try:
-                yield
-            finally:
-                if process.poll() is None:
-                    process.terminate()
-                # A container is killed after 20 s.
-                process.wait(timeout=20)
+    def exactly_once(self) -> int:
+        """Rows as the product counts them, once it has found no gap, no duplicate, and nothing left to score."""
+        status = json.loads(self.services.call("sentiment-assets", "status", "--json"))
+        assert (status["gaps"], status["duplicates"], status["lag"]) == (0, 0, 0)
+        return int(status["predictions"])
 
-    def log(self, name: str) -> str:
-        return (self._logs / f"{name}.log").read_text()
+    def heartbeat(self) -> heartbeats.Heartbeat | None:
+        """Of the stream."""
+        return heartbeats.read_heartbeat(self.settings)
 
-    def status(self) -> dict[str, int]:
-        return dict(json.loads(self.once("sentiment-assets", "status", "--json")))
+    def supervisor(self) -> str:
+        """What the sensor said last."""
+        query = """query($selector: SensorSelector!) { sensorOrError(sensorSelector: $selector) { ... on Sensor {
+            sensorState { ticks(limit: 1) { status skipReason error { message } } } } } }"""
+        selector = {
+            "repositoryLocationName": LOCATION,
+            "repositoryName": "__repository__",
+            "sensorName": SENSOR_SUPERVISOR,
+        }
+        return f"Last tick of {SENSOR_SUPERVISOR}: {self.graphql(query, selector=selector)}."
+
+    def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Ask the web server."""
+        body = {"query": query, "variables": variables}
+        try:
+            return dict(requests.post(f"{self.ui}/graphql", json=body, timeout=30).json())
+        except requests.RequestException as error:
+            return {"error": str(error)}
 
 
-def test_a_killed_stream_comes_back_on_an_instance_in_postgresql(tmp_path: Path) -> None:
-    home, logs = tmp_path / "home", tmp_path / "logs"
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Everything up, a model trained on the generated sample, as ``docker compose up`` leaves it."""
+    base = tmp_path_factory.mktemp("deployment")
+    home, logs = base / "home", base / "logs"
     logs.mkdir()
     settings = Settings(home=home, kafka_port=free_port()).prepare()
     code, ui = str(free_port()), str(free_port())
     instance = yaml.safe_load((DOCKER / "dagster.yaml").read_text())
     instance["compute_logs"]["config"]["base_dir"] = str(home / "logs" / "runs")
     (settings.dagster_home / "dagster.yaml").write_text(yaml.safe_dump(instance))
-    workspace = tmp_path / "workspace.yaml"
+    workspace = base / "workspace.yaml"
     workspace.write_text(
         (DOCKER / "workspace.yaml").read_text().replace("host: code", "host: 127.0.0.1").replace("4000", code)
     )
-    with ExitStack() as up:
-        database = urlsplit(up.enter_context(PostgresServer()).dsn.get_secret_value())
-        broker = EmbeddedBroker(settings)
-        up.callback(broker.stop)
-        bootstrap = broker.start().bootstrap
-        deployment = Deployment(
-            home,
-            logs,
-            {"0.0.0.0": "127.0.0.1", "4000": code, "3000": ui, "webserver": "127.0.0.1",  # noqa: S104
-             "/opt/sentiment/workspace.yaml": str(workspace)},
-            os.environ
-            | {
-                "SENTIMENT_HOME": str(home), "DAGSTER_HOME": str(settings.dagster_home),
-                "SENTIMENT_KAFKA_BOOTSTRAP": str(bootstrap), "SENTIMENT_TRAINING_MEMORY": "2g",
-                "DAGSTER_POSTGRES_HOST": str(database.hostname), "DAGSTER_POSTGRES_PORT": str(database.port),
-                "DAGSTER_POSTGRES_USER": str(database.username), "DAGSTER_POSTGRES_PASSWORD": PASSWORD,
-                "DAGSTER_POSTGRES_DB": database.path.strip("/"),
-            },
-        )  # fmt: skip
-        deployment.once(*COMPOSE["migrate"]["command"])
-        up.enter_context(deployment.service("code"))
-        eventually(
-            lambda: _serves(deployment, code), 120, "The code location", lambda: deployment.log("code")
-        )
-        up.enter_context(deployment.service("webserver"))
-        up.enter_context(deployment.service("daemon"))
-        deployment.once(
-            "sentiment-assets", "first-training", "--port", ui, "--data", "sample", "--rows", "4000"
-        )
-        sample = next((home / "downloads").glob("*.csv"))
-        deployment.once("sentiment-assets", "replay", str(sample), "--limit", "500", "--rate", "500")
-        eventually(lambda: deployment.status()["predictions"] == 500, 180, "500 predictions")
-
-        beat = heartbeats.read_heartbeat(settings)
-        assert beat is not None
-        os.kill(beat.pid, signal.SIGKILL)
-        deployment.once("sentiment-assets", "replay", str(sample), "--limit", "1000", "--rate", "500")
-        eventually(lambda: deployment.status()["predictions"] == 1500, 240, "1,500 predictions")
-        status = deployment.status()
-        assert (status["gaps"], status["duplicates"], status["lag"]) == (0, 0, 0)
-        after = heartbeats.read_heartbeat(settings)
-        assert after is not None
-        assert after.run_id != beat.run_id
-
-        # The runs are in PostgreSQL and nowhere else.
-        query = (
-            '{ runsOrError(filter: {pipelineName: "score_stream"}) { ... on Runs { results { status } } } }'
-        )
-        answer = requests.post(f"http://127.0.0.1:{ui}/graphql", json={"query": query}, timeout=30).json()
-        assert "FAILURE" in [run["status"] for run in answer["data"]["runsOrError"]["results"]]
-        assert not list(home.rglob("runs.db"))
+    broker = EmbeddedBroker(settings)
+    with PostgresServer() as postgres:
+        try:
+            kafka = broker.start().bootstrap
+            dsn = urlsplit(postgres.dsn.get_secret_value())
+            services = Services(
+                logs,
+                addresses={
+                    "0.0.0.0": "127.0.0.1", "webserver": "127.0.0.1", "4000": code, "3000": ui,  # noqa: S104
+                    "postgres": "127.0.0.1", "5432": str(dsn.port), "kafka:9092": str(kafka),
+                    "/opt/sentiment/workspace.yaml": str(workspace),
+                },
+                variables={
+                    "POSTGRES_USER": str(dsn.username), "POSTGRES_PASSWORD": PASSWORD,
+                    "POSTGRES_DB": dsn.path.strip("/"), "SENTIMENT_DATA": "sample",
+                    "SENTIMENT_TRAIN_ROWS": "4000", "SENTIMENT_TRAINING_MEMORY": "2g",
+                    "SENTIMENT_MESSAGES": "500", "SENTIMENT_RATE": "500",
+                },
+                image={"SENTIMENT_HOME": str(home), "DAGSTER_HOME": str(settings.dagster_home)},
+            )  # fmt: skip
+            services.show_too(
+                settings.logs / "spark-training-console.log", settings.logs / "spark-stream-console.log"
+            )
+            with services.up():
+                services.complete("migrate", 120)
+                services.start("code")
+                services.start("webserver")
+                services.start("daemon")
+                services.complete("train", 400)
+                yield Deployment(services, settings, postgres, f"http://127.0.0.1:{ui}")
+        finally:
+            broker.stop()
 
 
-def _serves(deployment: Deployment, port: str) -> bool:
-    check = [shutil.which("dagster", path=str(Path(sys.executable).parent)) or "dagster",
-             "api", "grpc-health-check", "--port", port]  # fmt: skip
-    return subprocess.run(check, capture_output=True, timeout=60, check=False).returncode == 0
+def test_a_killed_stream_comes_back_on_an_instance_in_postgresql(deployment: Deployment) -> None:
+    services = deployment.services
+    services.complete("producer", 120)
+    deployment.wait_for_predictions(500, 240)
+
+    services.start("producer", SENTIMENT_MESSAGES="1000", SENTIMENT_RATE="50")
+    deployment.wait_for_predictions(501, 120)
+    beat = deployment.heartbeat()
+    assert beat is not None
+    os.kill(beat.pid, signal.SIGKILL)
+    services.wait_for_end("producer", 120)
+    deployment.wait_for_predictions(1500, 240)
+
+    assert deployment.exactly_once() == 1500
+    after = deployment.heartbeat()
+    assert after is not None
+    assert after.run_id != beat.run_id
+
+
+def test_a_code_location_that_is_killed_with_its_runs_goes_on_when_it_is_started_again(
+    deployment: Deployment,
+) -> None:
+    services, before = deployment.services, deployment.predictions()
+    beat = deployment.heartbeat()
+    assert beat is not None
+    services.start("producer", SENTIMENT_MESSAGES="500", SENTIMENT_RATE="50")
+    deployment.wait_for_predictions(before + 1, 120)
+    services.kill("code")
+    services.start("code")
+    services.wait_for_end("producer", 120)
+    deployment.wait_for_predictions(before + 500, 240)
+
+    assert deployment.exactly_once() == before + 500
+    after = deployment.heartbeat()
+    assert after is not None
+    assert after.run_id != beat.run_id
+
+
+def test_the_runs_are_in_postgresql_and_nowhere_else(deployment: Deployment) -> None:
+    rows = deployment.database.execute("SELECT pipeline_name, status FROM runs")
+    assert ("score_stream", "FAILURE") in [(row["pipeline_name"], row["status"]) for row in rows]
+    assert not list(deployment.settings.root.rglob("runs.db"))
+
+
+def test_the_code_location_ends_with_its_runs_in_the_time_that_compose_gives_it(
+    deployment: Deployment,
+) -> None:
+    beat = deployment.heartbeat()
+    assert beat is not None
+    assert beat.running
+    deployment.services.stop("code")
+    after = deployment.heartbeat()
+    assert after is not None
+    assert (after.run_id, after.phase, after.alive) == (beat.run_id, heartbeats.Phase.STOPPED, False)
