@@ -72,6 +72,11 @@ def location(text: str) -> Path:
     return cast(Path, UPath(text.rstrip("/")))
 
 
+def variable(field: str) -> str:
+    """Name of the environment variable of a setting."""
+    return f"SENTIMENT_{field.upper()}"
+
+
 def is_local(path: Path) -> bool:
     """Whether this is a path of this machine, which can be locked, renamed in one step and flushed; not a URI."""
     return isinstance(path, Path)
@@ -114,6 +119,25 @@ class Settings(BaseSettings):
         ge=1,
         le=65535,
         description="Port the embedded broker prefers; another free one if taken.",
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] | None = Field(
+        default=None, description="How to connect to SENTIMENT_KAFKA_BOOTSTRAP; empty: PLAINTEXT."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        default=None, description="How the cluster checks the password."
+    )
+    kafka_sasl_username: str | None = Field(default=None, description="User of the cluster.")
+    kafka_sasl_password: SecretStr | None = Field(
+        default=None, description="Its password; never logged, stored, or part of a run's config."
+    )
+    kafka_ssl_ca_location: Path | None = Field(
+        default=None,
+        description="PEM file of the authority that signed the brokers' certificates; empty: the known public ones.",
+    )
+    kafka_ssl_keystore_location: Path | None = Field(
+        default=None,
+        description="PEM file with the private key (PKCS #8, not encrypted) and the certificate that the clients show, "
+        "where the cluster asks for one.",
     )
     topic: str = Field(
         default="tweets", pattern=r"^[A-Za-z0-9._-]{1,249}$", description="Kafka topic of the tweets."
@@ -215,7 +239,7 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             first = error.errors()[0]
-            name = "SENTIMENT_" + "_".join(str(part) for part in first["loc"]).upper()
+            name = variable("_".join(str(part) for part in first["loc"]))
             raise SetupError(
                 f"The environment variable {name} has an unusable value ({first['msg']}).",
                 f"Set {name} to a valid value or unset it.",

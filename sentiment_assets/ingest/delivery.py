@@ -20,6 +20,7 @@ from sentiment_assets.failures import BrokerError
 from sentiment_assets.ingest.recovery import already_there, topic_ends
 from sentiment_assets.ingest.spool import Spool, Waiting
 from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import MESSAGE_FAULTS, idempotent
 
 logger = logging.getLogger(__name__)
@@ -38,13 +39,13 @@ class Delivery(threading.Thread):
     Parameters
     ----------
     find_broker
-        The cluster's address, or None while there is none; asked again when nothing gets through.
+        The cluster, or None while there is none; asked again when nothing gets through.
     partitions
         Of the topic, if it must be made.
     """
 
     def __init__(
-        self, spool: Spool, find_broker: Callable[[], str | None], topic: str, partitions: int
+        self, spool: Spool, find_broker: Callable[[], Cluster | None], topic: str, partitions: int
     ) -> None:
         super().__init__(name="delivery", daemon=True)
         self.delivered = 0
@@ -54,7 +55,7 @@ class Delivery(threading.Thread):
         self._find_broker = find_broker
         self._topic = topic
         self._partitions = partitions
-        self._address: str | None = None
+        self._cluster: Cluster | None = None
         self._producer: Producer | None = None
         self._away = False
         self._handed = 0
@@ -116,18 +117,18 @@ class Delivery(threading.Thread):
         return self._spool.count == 0 or time.monotonic() >= self._end_at
 
     def _connect(self) -> bool:
-        bootstrap = self._find_broker()
+        cluster = self._find_broker()
         try:
-            if bootstrap is None:
+            if cluster is None:
                 raise BrokerError("No Kafka broker runs.", "Start one with `sentiment-assets kafka start`.")
-            ensure_topic(bootstrap, self._topic, self._partitions, timeout=3.0)
-            self._recover(bootstrap)
+            ensure_topic(cluster, self._topic, self._partitions, timeout=3.0)
+            self._recover(cluster)
         except BrokerError as error:
             self._note_away(error.what)
             return False
-        self._address = bootstrap
+        self._cluster = cluster
         self._producer = Producer(
-            idempotent(bootstrap)
+            idempotent(cluster)
             | {
                 # No time-out: a message that was perhaps delivered must never be given up and sent anew.
                 "message.timeout.ms": 0,
@@ -140,11 +141,11 @@ class Delivery(threading.Thread):
         self._note_back()
         return True
 
-    def _recover(self, bootstrap: str) -> None:
+    def _recover(self, cluster: Cluster) -> None:
         """Count what a producer before this one had delivered without our knowledge."""
-        ends = topic_ends(bootstrap, self._topic)
+        ends = topic_ends(cluster, self._topic)
         rows = self._spool.after(0, 2 * WINDOW)
-        there = already_there(bootstrap, self._topic, self._spool.ends(), ends, rows)
+        there = already_there(cluster, self._topic, self._spool.ends(), ends, rows)
         self._spool.remove(there, ends)
         self.delivered += len(there)
 
@@ -183,10 +184,10 @@ class Delivery(threading.Thread):
             self._moved_at = now
         elif now - self._moved_at > _STALLED_SECONDS:
             self._moved_at = now
-            self._note_away(f"Kafka at {self._address} acknowledges nothing.")
+            self._note_away(f"Kafka at {self._cluster} acknowledges nothing.")
             found = self._find_broker()
-            if found is not None and found != self._address:
-                logger.warning("Kafka has moved from %s to %s.", self._address, found)
+            if found is not None and found != self._cluster:
+                logger.warning("Kafka has moved from %s to %s.", self._cluster, found)
                 self._drop_producer()
         if self._lost is not None:
             logger.warning("The producer is made anew (%s).", self._lost.str())

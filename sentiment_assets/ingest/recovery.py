@@ -17,18 +17,19 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from sentiment_assets.failures import BrokerError
 from sentiment_assets.ingest.spool import Waiting
 from sentiment_assets.kafka.client import quiet, watermarks
+from sentiment_assets.kafka.cluster import Cluster
 
 _AT_ONCE = 5_000
 _SECONDS = 30.0
 
 
-def topic_ends(bootstrap: str, topic: str) -> dict[int, int]:
+def topic_ends(cluster: Cluster, topic: str) -> dict[int, int]:
     """The offset that the next message of each partition gets."""
-    return {partition: high for partition, (_low, high) in watermarks(bootstrap, topic).items()}
+    return {partition: high for partition, (_low, high) in watermarks(cluster, topic).items()}
 
 
 def already_there(
-    bootstrap: str, topic: str, since: Mapping[int, int], ends: Mapping[int, int], rows: Sequence[Waiting]
+    cluster: Cluster, topic: str, since: Mapping[int, int], ends: Mapping[int, int], rows: Sequence[Waiting]
 ) -> list[Waiting]:
     """The rows that are in the topic at or behind the given offsets, each message counted once.
 
@@ -50,7 +51,7 @@ def already_there(
     if not left or not rows:
         return []
     consumer = Consumer(
-        quiet(bootstrap)
+        quiet(cluster)
         # The offset may be older than what the topic still keeps.
         | {"group.id": uuid.uuid4().hex, "enable.auto.commit": False, "auto.offset.reset": "earliest",
            "enable.partition.eof": True}
@@ -72,7 +73,7 @@ def already_there(
                     del left[partition]
             if left and time.monotonic() > deadline:
                 raise BrokerError(
-                    f"Kafka at {bootstrap} does not give the end of {topic}.", "Check the broker's log."
+                    f"Kafka at {cluster} does not give the end of {topic}.", "Check the broker's log."
                 )
     except KafkaException as error:
         raise BrokerError(

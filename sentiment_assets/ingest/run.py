@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from sentiment_assets.ingest.delivery import Delivery
 from sentiment_assets.ingest.spool import Spool
-from sentiment_assets.kafka.client import bootstrap_servers
+from sentiment_assets.kafka.cluster import find_cluster
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.live import Post, Source
@@ -112,9 +112,7 @@ def ingest(
     settings.prepare()
     with only_one(settings, f"ingest {source.name}"):
         spool = Spool(settings.spool / f"{source.name}.sqlite", settings.spool_megabytes * 1_000_000)
-        delivery = Delivery(
-            spool, lambda: bootstrap_servers(settings), settings.topic, settings.topic_partitions
-        )
+        delivery = Delivery(spool, lambda: find_cluster(settings), settings.topic, settings.topic_partitions)
         run = _Run(source, spool, delivery, stop, limit, distinct, on_progress)
         delivery.start()
         try:

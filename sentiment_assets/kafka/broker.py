@@ -15,14 +15,15 @@ import shutil
 import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from sentiment_assets.failures import BrokerError, SetupError
-from sentiment_assets.kafka.client import BROKER, ensure_topic
+from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.cluster import BROKER, Cluster
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
 from sentiment_assets.runtime.ports import LOOPBACK, free_port, is_free
@@ -136,10 +137,7 @@ class EmbeddedBroker:
             if not (self._data / "meta.properties").is_file():
                 self._format(jars, client_port, controller_port)
             properties = self._folder / "server.properties"
-            properties.write_text(
-                _server_properties(self._data, client_port, controller_port, self._settings.topic_partitions),
-                encoding="utf-8",
-            )
+            _write_properties(properties, self._properties(self._data, client_port, controller_port))
             (self._folder / "ports").write_text(f"{client_port} {controller_port}\n", encoding="utf-8")
             for log in (self._console, self._log):
                 if log.is_file():  # what the new one says must be about this start
@@ -168,10 +166,7 @@ class EmbeddedBroker:
                 "Move it away, or start over with `sentiment-assets reset --stream`.",
             )
         properties = self._folder / "format.properties"
-        properties.write_text(
-            _server_properties(partial, client_port, controller_port, self._settings.topic_partitions),
-            encoding="utf-8",
-        )
+        _write_properties(properties, self._properties(partial, client_port, controller_port))
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # The equals sign matters: a random id may start with "-" and would be taken for an option.
         command = [*self._java(jars), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}"]
@@ -199,13 +194,17 @@ class EmbeddedBroker:
         partial.rename(self._data)
         properties.unlink()
 
+    def _properties(self, data: Path, client_port: int, controller_port: int) -> dict[str, object]:
+        """Configuration of the broker; a kind of broker with other listeners would change it."""
+        return _server_properties(data, client_port, controller_port, self._settings.topic_partitions)
+
     def _wait_until_ready(self, process: ManagedProcess, timeout: float) -> None:
         """An open port is not enough: ready is when the topic can be created."""
-        bootstrap = process.facts["bootstrap"]
+        cluster = Cluster(process.facts["bootstrap"])
         deadline = time.monotonic() + timeout
         while True:
             try:
-                ensure_topic(bootstrap, self._settings.topic, self._settings.topic_partitions, timeout=2.0)
+                ensure_topic(cluster, self._settings.topic, self._settings.topic_partitions, timeout=2.0)
             except BrokerError as error:
                 if not process.alive:
                     if shutil.disk_usage(self._folder).free < _LEAST_DISK_BYTES:
@@ -291,8 +290,10 @@ def _cause(*logs: Path) -> str:
     return next((line[:300] for line in reversed(lines) if line.strip()), "it wrote no log")
 
 
-def _server_properties(data: Path, client_port: int, controller_port: int, partitions: int) -> str:
-    values = {
+def _server_properties(
+    data: Path, client_port: int, controller_port: int, partitions: int
+) -> dict[str, object]:
+    return {
         "process.roles": "broker,controller",
         "node.id": 1,
         "controller.quorum.voters": f"1@{LOOPBACK}:{controller_port}",
@@ -331,7 +332,10 @@ def _server_properties(data: Path, client_port: int, controller_port: int, parti
         "num.io.threads": 4,
         "background.threads": 2,
     }
-    return "".join(f"{name}={value}\n" for name, value in values.items())
+
+
+def _write_properties(file: Path, values: Mapping[str, object]) -> None:
+    file.write_text("".join(f"{name}={value}\n" for name, value in values.items()), encoding="utf-8")
 
 
 def _log4j2(log: Path) -> str:

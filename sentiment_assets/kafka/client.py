@@ -1,7 +1,8 @@
 """Questions to a Kafka cluster, each with a hard time-out: no sensor tick may hang on a broker.
 
-Belongs here: where the cluster is, topics, offsets.
-Does not belong here: producing (``replay``), running a broker (``broker``), consuming (Spark does).
+Belongs here: topics, offsets.
+Does not belong here: where the cluster is (``cluster``), producing (``replay``), running a broker (``broker``),
+consuming (Spark does).
 """
 
 import logging
@@ -20,8 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at
 )
 
 from sentiment_assets.failures import BrokerError
-from sentiment_assets.runtime.processes import read_record, recorded_process
-from sentiment_assets.settings import Settings
+from sentiment_assets.kafka.cluster import Cluster
 
 logger = logging.getLogger(__name__)
 
@@ -36,14 +36,20 @@ _UNREACHABLE = (
 # A new topic, or one whose leader changes: metadata name a leader before it knows that it is one.
 _ELECTING = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
 
-BROKER = "broker"
-"""Name of the embedded broker's record, lock and log."""
+_NOT_LET_IN = {
+    KafkaError._AUTHENTICATION: "Check SENTIMENT_KAFKA_SASL_MECHANISM, _SASL_USERNAME and _SASL_PASSWORD.",
+    KafkaError._SSL: "Check SENTIMENT_KAFKA_SSL_CA_LOCATION, _SSL_KEYSTORE_LOCATION and _SECURITY_PROTOCOL.",
+}
+"""Faults that no patience mends; a connection lost while it is made has another code."""
+
+_FORBIDDEN = (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+
+_EVENT_SECONDS = 0.05
 
 
-def quiet(bootstrap: str) -> dict[str, Any]:
+def quiet(cluster: Cluster) -> dict[str, Any]:
     """Options of every librdkafka client of ours: where to connect, and nothing on the console."""
-    return {
-        "bootstrap.servers": bootstrap,
+    return cluster.librdkafka() | {
         "client.id": "sentiment-assets",
         "log_level": 0,
         "error_cb": lambda error: logger.debug("librdkafka: %s", error),
@@ -53,17 +59,7 @@ def quiet(bootstrap: str) -> dict[str, Any]:
     }
 
 
-def bootstrap_servers(settings: Settings) -> str | None:
-    """Address of the cluster: the configured one, else that of the running embedded broker, else None."""
-    if settings.kafka_bootstrap:
-        return settings.kafka_bootstrap
-    record = read_record(settings, BROKER)
-    if record is None or "ready" not in record.facts or recorded_process(record) is None:
-        return None
-    return record.facts["bootstrap"]
-
-
-def ensure_topic(bootstrap: str, topic: str, partitions: int, timeout: float = 10.0) -> int:
+def ensure_topic(cluster: Cluster, topic: str, partitions: int, timeout: float = 10.0) -> int:
     """Create a topic unless it exists.
 
     Returns
@@ -77,29 +73,29 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int, timeout: float = 1
         When the cluster cannot be reached or refuses.
     """
     deadline = time.monotonic() + timeout
-    admin = AdminClient(quiet(bootstrap))
-    if (existing := _describe(admin, bootstrap, topic, timeout)) is not None:
+    admin = _Admin(cluster, timeout)
+    if (existing := admin.describe(topic)) is not None:
         return len(existing.partitions)
     # Replication factor -1: the cluster's own default (KIP-464).
     new = NewTopic(topic, num_partitions=partitions, replication_factor=-1)
-    created = admin.create_topics([new], operation_timeout=timeout, request_timeout=timeout)
+    created = admin.client.create_topics([new], operation_timeout=timeout, request_timeout=timeout)
     try:
-        _answer(created[topic], bootstrap, timeout)
+        admin.answer(created[topic])
     except KafkaException as error:
         if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise _refused(bootstrap, error) from error
+            raise admin.refused(error) from error
     # The controller answers before the brokers know: until they do, clients are told that there is no such topic.
     while time.monotonic() < deadline:
-        described = _describe(admin, bootstrap, topic, timeout)
+        described = admin.describe(topic)
         if described is not None and all(part.leader is not None for part in described.partitions):
             return len(described.partitions)
         time.sleep(0.02)
     raise BrokerError(
-        f"Kafka at {bootstrap} did not make the topic {topic} within {timeout:g} s.", _next_step()
+        f"Kafka at {cluster} did not make the topic {topic} within {timeout:g} s.", _next_step()
     )
 
 
-def remove_topic(bootstrap: str, topic: str, timeout: float = 10.0) -> None:
+def remove_topic(cluster: Cluster, topic: str, timeout: float = 10.0) -> None:
     """Delete a topic with all its messages.
 
     Raises
@@ -107,14 +103,14 @@ def remove_topic(bootstrap: str, topic: str, timeout: float = 10.0) -> None:
     BrokerError
         When the cluster cannot be reached or refuses.
     """
-    admin = AdminClient(quiet(bootstrap))
+    admin = _Admin(cluster, timeout)
     try:
-        _answer(admin.delete_topics([topic], request_timeout=timeout)[topic], bootstrap, timeout)
+        admin.answer(admin.client.delete_topics([topic], request_timeout=timeout)[topic])
     except KafkaException as error:
-        raise _refused(bootstrap, error) from error
+        raise admin.refused(error) from error
 
 
-def topic_id(bootstrap: str, topic: str, timeout: float = 5.0) -> str | None:
+def topic_id(cluster: Cluster, topic: str, timeout: float = 5.0) -> str | None:
     """The id that Kafka gave the topic; another one means that the topic was deleted and made anew.
 
     Returns
@@ -127,11 +123,11 @@ def topic_id(bootstrap: str, topic: str, timeout: float = 5.0) -> str | None:
     BrokerError
         When the cluster cannot be reached.
     """
-    described = _describe(AdminClient(quiet(bootstrap)), bootstrap, topic, timeout)
+    described = _Admin(cluster, timeout).describe(topic)
     return None if described is None else str(described.topic_id)
 
 
-def watermarks(bootstrap: str, topic: str, timeout: float = 3.0) -> dict[int, tuple[int, int]]:
+def watermarks(cluster: Cluster, topic: str, timeout: float = 3.0) -> dict[int, tuple[int, int]]:
     """First offset and next offset of each partition.
 
     Returns
@@ -145,69 +141,92 @@ def watermarks(bootstrap: str, topic: str, timeout: float = 3.0) -> dict[int, tu
     BrokerError
         When the cluster cannot be reached.
     """
-    admin = AdminClient(quiet(bootstrap))
-    described = _describe(admin, bootstrap, topic, timeout)
+    admin = _Admin(cluster, timeout)
+    described = admin.describe(topic)
     if described is None:
         return {}
     earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
     latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    low = _offsets(admin, bootstrap, described, earliest, timeout)
-    high = _offsets(admin, bootstrap, described, latest, timeout)
+    low = admin.offsets(described, earliest)
+    high = admin.offsets(described, latest)
     return {partition: (low[partition], high[partition]) for partition in sorted(high)}
-
-
-def _describe(admin: AdminClient, bootstrap: str, topic: str, timeout: float) -> TopicDescription | None:
-    """Metadata of one topic: unlike a metadata request by name, this never creates the topic."""
-    described = admin.describe_topics(TopicCollection([topic]), request_timeout=timeout)
-    try:
-        description: TopicDescription = _answer(described[topic], bootstrap, timeout)
-    except KafkaException as error:
-        if _code(error) == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            return None
-        raise _refused(bootstrap, error) from error
-    return description
-
-
-def _offsets(
-    admin: AdminClient, bootstrap: str, topic: TopicDescription, spec: OffsetSpec, timeout: float
-) -> Mapping[int, int]:
-    """Offset of each partition; waits out the election of a leader, which librdkafka reports instead."""
-    wanted = {TopicPartition(topic.name, part.id): spec for part in topic.partitions}
-    deadline = time.monotonic() + timeout
-    while True:
-        answers = admin.list_offsets(wanted, request_timeout=timeout)
-        try:
-            return {
-                part.partition: int(_answer(future, bootstrap, timeout).offset)
-                for part, future in answers.items()
-            }
-        except KafkaException as error:
-            if _code(error) not in _ELECTING or time.monotonic() >= deadline:
-                raise _refused(bootstrap, error) from error
-        time.sleep(0.05)
-
-
-def _answer(future: "Future[Any]", bootstrap: str, timeout: float) -> Any:
-    """Result of a request; the margin lets librdkafka's own, better explained time-out come first."""
-    try:
-        return future.result(timeout=timeout + 1.0)
-    except FutureTimeout as error:
-        raise BrokerError(
-            f"Kafka at {bootstrap} gave no answer within {timeout:g} s.", _next_step()
-        ) from error
-
-
-def _refused(bootstrap: str, error: KafkaException) -> BrokerError:
-    if _code(error) in _UNREACHABLE:
-        return BrokerError(f"Kafka at {bootstrap} cannot be reached.", _next_step())
-    reason = error.args[0].str() if isinstance(error.args[0], KafkaError) else str(error)
-    return BrokerError(f"Kafka at {bootstrap} refused ({reason}).", _next_step())
 
 
 def _next_step() -> str:
     return (
-        "Check SENTIMENT_KAFKA_BOOTSTRAP, or start the embedded broker with `sentiment-assets kafka start`."
+        "Check SENTIMENT_KAFKA_BOOTSTRAP and _SECURITY_PROTOCOL, or start the embedded broker with "
+        "`sentiment-assets kafka start`."
     )
+
+
+class _Admin:
+    """One client for a few questions, which knows why it is not let in.
+
+    librdkafka tries a refused login again and again, and the question would only time out: the reason is an event
+    of the client, which has to be fetched.
+    """
+
+    def __init__(self, cluster: Cluster, timeout: float) -> None:
+        self.cluster, self.timeout = cluster, timeout
+        self._faults: list[KafkaError] = []
+        # Not a method of ours: a client that refers to its owner lives, with its threads, until garbage is collected.
+        self.client = AdminClient(quiet(cluster) | {"error_cb": self._faults.append})
+
+    def describe(self, topic: str) -> TopicDescription | None:
+        """Metadata of one topic: unlike a metadata request by name, this never creates the topic."""
+        described = self.client.describe_topics(TopicCollection([topic]), request_timeout=self.timeout)
+        try:
+            description: TopicDescription = self.answer(described[topic])
+        except KafkaException as error:
+            if _code(error) == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                return None
+            raise self.refused(error) from error
+        return description
+
+    def offsets(self, topic: TopicDescription, spec: OffsetSpec) -> Mapping[int, int]:
+        """Offset of each partition; waits out the election of a leader, which librdkafka reports instead."""
+        wanted = {TopicPartition(topic.name, part.id): spec for part in topic.partitions}
+        deadline = time.monotonic() + self.timeout
+        while True:
+            answers = self.client.list_offsets(wanted, request_timeout=self.timeout)
+            try:
+                return {part.partition: int(self.answer(future).offset) for part, future in answers.items()}
+            except KafkaException as error:
+                if _code(error) not in _ELECTING or time.monotonic() >= deadline:
+                    raise self.refused(error) from error
+            time.sleep(0.05)
+
+    def answer(self, future: "Future[Any]") -> Any:
+        """Result of a request; the margin lets librdkafka's own, better explained time-out come first."""
+        deadline = time.monotonic() + self.timeout + 1.0
+        while True:
+            try:
+                return future.result(timeout=_EVENT_SECONDS)
+            except FutureTimeout as error:
+                self.client.poll(0)
+                self._raise_if_not_let_in()
+                if time.monotonic() >= deadline:
+                    raise BrokerError(
+                        f"Kafka at {self.cluster} gave no answer within {self.timeout:g} s.", _next_step()
+                    ) from error
+
+    def refused(self, error: KafkaException) -> BrokerError:
+        """What a failed request means."""
+        if _code(error) in _UNREACHABLE:
+            self.client.poll(0)
+            self._raise_if_not_let_in()
+            return BrokerError(f"Kafka at {self.cluster} cannot be reached.", _next_step())
+        reason = error.args[0].str() if isinstance(error.args[0], KafkaError) else str(error)
+        next_step = "Grant its user what docs/kafka.md names." if _code(error) in _FORBIDDEN else _next_step()
+        return BrokerError(f"Kafka at {self.cluster} refused ({reason}).", next_step)
+
+    def _raise_if_not_let_in(self) -> None:
+        for fault in self._faults:
+            if next_step := _NOT_LET_IN.get(fault.code()):
+                raise BrokerError(
+                    f"Kafka at {self.cluster} ({self.cluster.security()}) does not let us in ({fault.str()}).",
+                    next_step,
+                )
 
 
 def _code(error: KafkaException) -> int | None:

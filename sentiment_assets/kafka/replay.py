@@ -20,6 +20,7 @@ from confluent_kafka import Message as Delivered
 
 from sentiment_assets.failures import BrokerError, SourceError
 from sentiment_assets.kafka.client import quiet, topic_id
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.sources.live import Post
 from sentiment_assets.sources.sentiment140 import ENCODING, LabelledRow, iter_rows
 
@@ -69,9 +70,9 @@ class ReplayResult:
     seconds: float
 
 
-def idempotent(bootstrap: str) -> dict[str, Any]:
+def idempotent(cluster: Cluster) -> dict[str, Any]:
     """Options of every producer of ours: each message once and in order, however often it is sent."""
-    return quiet(bootstrap) | {
+    return quiet(cluster) | {
         "enable.idempotence": True,
         "acks": "all",
         "linger.ms": 5,
@@ -82,7 +83,7 @@ def idempotent(bootstrap: str) -> dict[str, Any]:
 
 def produce(
     messages: Iterable[Message],
-    bootstrap: str,
+    cluster: Cluster,
     topic: str,
     *,
     rate: float | None = None,
@@ -108,19 +109,19 @@ def produce(
     BrokerError
         When the broker or the topic is not there, or a message was not delivered in time; says how many were.
     """
-    if topic_id(bootstrap, topic) is None:
+    if topic_id(cluster, topic) is None:
         raise BrokerError(
-            f"Kafka at {bootstrap} has no topic {topic}.",
+            f"Kafka at {cluster} has no topic {topic}.",
             "Create it, or set SENTIMENT_TOPIC to one that exists.",
         )
-    return _Delivery(bootstrap, topic, on_progress, stop or threading.Event(), delivery_seconds).run(
+    return _Delivery(cluster, topic, on_progress, stop or threading.Event(), delivery_seconds).run(
         messages, rate
     )
 
 
 def replay_file(
     path: Path,
-    bootstrap: str,
+    cluster: Cluster,
     topic: str,
     *,
     encoding: str = ENCODING,
@@ -154,7 +155,7 @@ def replay_file(
     rows = iter_rows(path, encoding)
     return produce(
         (tweet_message(row) for row in shuffled(rows, limit=limit, seed=seed, name=str(path))),
-        bootstrap,
+        cluster,
         topic,
         rate=rate,
         on_progress=on_progress,
@@ -239,13 +240,13 @@ class _Delivery:
 
     def __init__(
         self,
-        bootstrap: str,
+        cluster: Cluster,
         topic: str,
         on_progress: Callable[[int], None] | None,
         stop: threading.Event,
         delivery_seconds: float,
     ) -> None:
-        self._bootstrap = bootstrap
+        self._cluster = cluster
         self._topic = topic
         self._on_progress = on_progress or (lambda _sent: None)
         self._stop = stop
@@ -254,7 +255,7 @@ class _Delivery:
         self._fault: KafkaError | None = None
         self._reported = time.monotonic()
         self._producer = Producer(
-            idempotent(bootstrap)
+            idempotent(cluster)
             | {
                 "message.timeout.ms": int(delivery_seconds * 1000),
                 "queue.buffering.max.kbytes": 64 * 1024,
@@ -315,7 +316,7 @@ class _Delivery:
             reason = self._fault.str()
             self._producer.purge()
             raise BrokerError(
-                f"Kafka at {self._bootstrap} did not take all messages ({reason}): "
+                f"Kafka at {self._cluster} did not take all messages ({reason}): "
                 f"{self._sent:,} were delivered, the rest were not.",
                 "Check the broker with `sentiment-assets kafka status`, then replay the rest.",
             )

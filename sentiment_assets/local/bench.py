@@ -15,7 +15,8 @@ from rich.console import Console
 
 from sentiment_assets.failures import BrokerError, ModelError, SentimentError, SetupError
 from sentiment_assets.kafka.broker import EmbeddedBroker
-from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic, remove_topic
+from sentiment_assets.kafka.client import ensure_topic, remove_topic
+from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.kafka.replay import replay_file
 from sentiment_assets.local.training import train
 from sentiment_assets.models.store import ModelStore
@@ -61,9 +62,9 @@ def bench_drain(settings: Settings, *, data: str | None, messages: int, console:
         ``messages``, ``rows``, ``seconds`` from the first batch's start to the last commit, ``rows_per_second``,
         and ``seconds_with_start`` of the JVM and the warm-up too.
     """
-    with _stream_bench(settings, data) as (scratch, bootstrap, path):
+    with _stream_bench(settings, data) as (scratch, cluster, path):
         console.print(f"producing {messages:,} messages", highlight=False)
-        replay_file(path, bootstrap, scratch.topic, rate=None, limit=messages, seed=settings.seed)
+        replay_file(path, cluster, scratch.topic, rate=None, limit=messages, seed=settings.seed)
         console.print("draining", highlight=False)
         begun = time.monotonic()
         spark = build_session(scratch, role="stream", app_name="sentiment-assets bench stream")
@@ -93,7 +94,7 @@ def bench_latency(
     dict
         ``rate``, ``rows`` measured, ``p50, p95, p99, max`` in seconds; the first 40 seconds are left out.
     """
-    with _stream_bench(settings, data) as (scratch, bootstrap, path):
+    with _stream_bench(settings, data) as (scratch, cluster, path):
         spark = build_session(scratch, role="stream", app_name="sentiment-assets bench latency")
         done = threading.Event()
         failure: list[SentimentError] = []
@@ -101,7 +102,7 @@ def bench_latency(
         def produce() -> None:
             limit = int(rate * (seconds + _WARM_UP_SECONDS))
             try:
-                replay_file(path, bootstrap, scratch.topic, rate=rate, limit=limit, seed=settings.seed)
+                replay_file(path, cluster, scratch.topic, rate=rate, limit=limit, seed=settings.seed)
             except SentimentError as error:
                 failure.append(error)
             done.set()
@@ -169,7 +170,7 @@ def _scratch(settings: Settings, name: str) -> Iterator[Settings]:
 
 
 @contextlib.contextmanager
-def _stream_bench(settings: Settings, data: str | None) -> Iterator[tuple[Settings, str, Path]]:
+def _stream_bench(settings: Settings, data: str | None) -> Iterator[tuple[Settings, Cluster, Path]]:
     """A scratch home with the real models, a topic of its own on a running broker, and a file to replay."""
     settings.prepare()
     if not is_local(settings.models):
@@ -180,19 +181,20 @@ def _stream_bench(settings: Settings, data: str | None) -> Iterator[tuple[Settin
         raise ModelError("No model is chosen yet.", "Run `sentiment-assets train` or `make run` first.")
     source = resolve(settings, data)
     broker = EmbeddedBroker(settings)
-    started = bootstrap_servers(settings) is None
-    bootstrap = broker.start().bootstrap if started else bootstrap_servers(settings)
-    assert bootstrap is not None  # noqa: S101  a started broker has an address
+    cluster = find_cluster(settings)
+    started = cluster is None
+    if cluster is None:
+        cluster = Cluster(str(broker.start().bootstrap))
     topic = f"bench-{uuid.uuid4().hex[:8]}"
     try:
-        ensure_topic(bootstrap, topic, settings.topic_partitions)
+        ensure_topic(cluster, topic, settings.topic_partitions)
         with _scratch(settings, "stream") as home:
-            scratch = home.model_copy(update={"kafka_bootstrap": bootstrap, "topic": topic})
+            scratch = home.model_copy(update={"kafka_bootstrap": cluster.bootstrap, "topic": topic})
             scratch.models.rmdir()
             scratch.models.symlink_to(settings.models)
-            yield scratch, bootstrap, source.path
+            yield scratch, cluster, source.path
     finally:
         with contextlib.suppress(BrokerError):
-            remove_topic(bootstrap, topic)
+            remove_topic(cluster, topic)
         if started:
             broker.stop()

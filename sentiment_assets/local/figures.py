@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.client import watermarks
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming import heartbeat as heartbeats
 from sentiment_assets.streaming.status import read_status
@@ -51,12 +52,12 @@ class Figures:
         return f"in {messages} · scored {self.scored:,} · lag {lag}{share}{rate}{dead} · stream {self.stream}"
 
 
-def read_figures(settings: Settings, bootstrap: str) -> Figures:
+def read_figures(settings: Settings, cluster: Cluster) -> Figures:
     """Read the figures; a broker that does not answer leaves gaps, not an error."""
     status = read_status(settings, audit=False)
     messages: int | None
     try:
-        ends = watermarks(bootstrap, settings.topic, timeout=3.0)
+        ends = watermarks(cluster, settings.topic, timeout=3.0)
         messages = sum(high - low for low, high in ends.values())
     except BrokerError:
         messages = None

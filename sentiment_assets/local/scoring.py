@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.text import Text
 
 from sentiment_assets.failures import BrokerError
-from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic
+from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.kafka.replay import replay_file
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import TEST_TWEETS
@@ -41,21 +42,21 @@ def intact_version(settings: Settings, version: str | None) -> str:
     return wanted
 
 
-def running_broker(settings: Settings) -> str:
-    """Address of the broker.
+def running_broker(settings: Settings) -> Cluster:
+    """The cluster to use.
 
     Raises
     ------
     BrokerError
         When none runs.
     """
-    bootstrap = bootstrap_servers(settings)
-    if bootstrap is None:
+    cluster = find_cluster(settings)
+    if cluster is None:
         raise BrokerError(
             "No Kafka broker runs.",
             "Start one with `sentiment-assets kafka start`, or name yours in SENTIMENT_KAFKA_BOOTSTRAP.",
         )
-    return bootstrap
+    return cluster
 
 
 def evaluate_file(settings: Settings, file: Path, *, version: str | None, encoding: str) -> dict[str, Any]:
@@ -160,15 +161,15 @@ def replay_to_topic(
     settings.prepare()
     # What is in the topic cannot be taken back: a file that is cut off or wrongly encoded sends nothing at all.
     inspect(file, encoding=encoding, both_labels=False)
-    bootstrap = running_broker(settings)
-    ensure_topic(bootstrap, settings.topic, settings.topic_partitions)
+    cluster = running_broker(settings)
+    ensure_topic(cluster, settings.topic, settings.topic_partitions)
     stop = threading.Event()
     before = signal.signal(signal.SIGINT, lambda *_: stop.set())
     try:
         with console.status("replaying") as shown:
             result = replay_file(
                 file,
-                bootstrap,
+                cluster,
                 settings.topic,
                 encoding=encoding,
                 rate=rate,

@@ -18,7 +18,8 @@ from sqlalchemy.exc import OperationalError
 
 from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.broker import EmbeddedBroker
-from sentiment_assets.kafka.client import BROKER, ensure_topic
+from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.cluster import BROKER, Cluster, find_cluster
 from sentiment_assets.kafka.replay import ReplayResult, replay_file
 from sentiment_assets.local.artefacts import Tweets
 from sentiment_assets.local.figures import Figures, read_figures
@@ -134,7 +135,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             console.print(f"metrics    http://127.0.0.1:{settings.metrics_port}/metrics")
         services = Services(settings, options.port)
         services.claim_port()
-        bootstrap, broker = _start_broker(settings, console, cleanup, stop)
+        cluster, broker = _start_broker(settings, console, cleanup, stop)
         instance = cleanup.enter_context(open_instance(settings))
         for run in fail_orphaned_runs(instance):
             console.print(
@@ -154,27 +155,28 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             return
         console.print(describe_model(settings), markup=False, highlight=False)
         producer = (
-            _Replay(settings, options, source, bootstrap, stop.event)
+            _Replay(settings, options, source, cluster, stop.event)
             if live is None
             else LiveIngest(settings, live, options.messages, stop.event)
         )
-        _stream(settings, options, producer, bootstrap, broker, services, instance, console, stop)
+        _stream(settings, options, producer, cluster, broker, services, instance, console, stop)
 
 
 def _start_broker(
     settings: Settings, console: Console, cleanup: contextlib.ExitStack, stop: _Stop
-) -> tuple[str, EmbeddedBroker | None]:
+) -> tuple[Cluster, EmbeddedBroker | None]:
     """Use the configured cluster or a running broker, else start the embedded one.
 
     Returns
     -------
     tuple
-        The bootstrap address, and the embedded broker if that is used.
+        The cluster, and the embedded broker if that is used.
     """
-    if settings.kafka_bootstrap:
-        ensure_topic(settings.kafka_bootstrap, settings.topic, settings.topic_partitions)
-        console.print(f"kafka      {settings.kafka_bootstrap} (yours), topic {settings.topic}")
-        return settings.kafka_bootstrap, None
+    found = find_cluster(settings)
+    if found is not None and settings.kafka_bootstrap:
+        ensure_topic(found, settings.topic, settings.topic_partitions)
+        console.print(f"kafka      {found} (yours, {found.security()}), topic {settings.topic}", markup=False)
+        return found, None
     broker = EmbeddedBroker(settings)
     if not broker.status().running:
         stop.started.append(BROKER)
@@ -185,7 +187,7 @@ def _start_broker(
             "The embedded broker ended as soon as it was ready.", "Run `sentiment-assets doctor`."
         )
     console.print(f"kafka      {status.bootstrap} (embedded), topic {settings.topic}")
-    return status.bootstrap, broker
+    return Cluster(status.bootstrap), broker
 
 
 def _train(
@@ -227,7 +229,7 @@ def _stream(
     settings: Settings,
     options: UpOptions,
     producer: "_Replay | LiveIngest",
-    bootstrap: str,
+    cluster: Cluster,
     broker: EmbeddedBroker | None,
     services: Services,
     instance: DagsterInstance,
@@ -257,7 +259,7 @@ def _stream(
                     f"dagster    its database does not answer ({error.orig}); tried again", style="yellow"
                 )
             producer.check()
-            figures = read_figures(settings, bootstrap)
+            figures = read_figures(settings, cluster)
             if time.monotonic() - shown >= 5 or (figures.drained and options.exit_when_drained):
                 shown = time.monotonic()
                 console.print(f"live       {producer.text} · {figures.text}", markup=False, highlight=False)
@@ -277,12 +279,12 @@ class _Replay(threading.Thread):
         settings: Settings,
         options: UpOptions,
         source: TrainingSource,
-        bootstrap: str,
+        cluster: Cluster,
         stop: threading.Event,
     ) -> None:
         super().__init__(name="replay", daemon=True)
         self._settings, self._options, self._source = settings, options, source
-        self._address, self._stop_event = bootstrap, stop
+        self._cluster, self._stop_event = cluster, stop
         self._messages = options.messages or 0
         self._sent = 0
         self._error: Exception | None = None
@@ -310,7 +312,7 @@ class _Replay(threading.Thread):
         try:
             self._result = replay_file(
                 self._source.path,
-                self._address,
+                self._cluster,
                 self._settings.topic,
                 encoding=self._options.encoding,
                 rate=self._options.rate,

@@ -1,7 +1,8 @@
 """Kafka as a Dagster resource: a few questions with hard time-outs, fit for a sensor tick."""
 
 from sentiment_assets.failures import BrokerError
-from sentiment_assets.kafka.client import bootstrap_servers, watermarks
+from sentiment_assets.kafka.client import watermarks
+from sentiment_assets.kafka.cluster import find_cluster
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.positions import committed_offsets
 
@@ -27,11 +28,11 @@ class KafkaResource:
 
     def ends(self) -> Ends | None:
         """First and next offset by partition; None where the broker does not answer within seconds."""
-        bootstrap = bootstrap_servers(self._settings)
-        if bootstrap is None:
+        cluster = find_cluster(self._settings)
+        if cluster is None:
             return None
         try:
-            return watermarks(bootstrap, self._settings.topic, timeout=3.0)
+            return watermarks(cluster, self._settings.topic, timeout=3.0)
         except BrokerError:
             return None
 

@@ -19,7 +19,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from sentiment_assets.failures import SentimentError, SetupError
-from sentiment_assets.kafka.client import BROKER, bootstrap_servers, watermarks
+from sentiment_assets.kafka.client import watermarks
+from sentiment_assets.kafka.cluster import BROKER, find_cluster
 from sentiment_assets.runtime.jars import PRODUCT, damaged_jars, jar_paths
 from sentiment_assets.runtime.java import find_java
 from sentiment_assets.runtime.ports import is_free, port_owner
@@ -198,14 +199,15 @@ def _kafka_port(settings: Settings) -> str:
 
 
 def _kafka(settings: Settings) -> str:
-    bootstrap = bootstrap_servers(settings)
-    if bootstrap is None:
+    cluster = find_cluster(settings)
+    if cluster is None:
         return "the embedded broker is not started; `make run` or `sentiment-assets kafka start` starts it"
-    partitions = watermarks(bootstrap, settings.topic, timeout=5.0)
+    partitions = watermarks(cluster, settings.topic, timeout=5.0)
     messages = sum(high - low for low, high in partitions.values())
+    answers = f"{cluster} ({cluster.security()}) answers"
     if not partitions:
-        return f"{bootstrap} answers; the topic {settings.topic} is made at the first start"
-    return f"{bootstrap} answers; topic {settings.topic}, {len(partitions)} partitions, {messages:,} messages"
+        return f"{answers}; the topic {settings.topic} is made at the first start"
+    return f"{answers}; topic {settings.topic}, {len(partitions)} partitions, {messages:,} messages"
 
 
 def _java() -> str:

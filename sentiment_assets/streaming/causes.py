@@ -44,6 +44,21 @@ _CAUSES = (
         "Raise SENTIMENT_STREAM_MEMORY or lower SENTIMENT_MAX_OFFSETS_PER_TRIGGER.",
     ),
     _Cause(
+        r"SaslAuthenticationException|UnsupportedSaslMechanismException|IllegalSaslStateException",
+        "The Kafka cluster refuses the login",
+        f"Check SENTIMENT_KAFKA_SASL_MECHANISM, _SASL_USERNAME and _SASL_PASSWORD; {_GOES_ON}.",
+    ),
+    _Cause(
+        r"SslAuthenticationException|SSLHandshakeException|PKIX path",
+        "The TLS connection to the Kafka cluster fails",
+        f"Check SENTIMENT_KAFKA_SSL_CA_LOCATION and _SSL_KEYSTORE_LOCATION; {_GOES_ON}.",
+    ),
+    _Cause(
+        r"(Topic|Group|Cluster)AuthorizationException",
+        "The Kafka cluster does not allow its user to do this",
+        f"Grant what docs/kafka.md names; {_GOES_ON}.",
+    ),
+    _Cause(
         r"KAFKA_DATA_LOSS|OffsetOutOfRange|data may have been lost|data was lost|aged out|offset was changed"
         r"|UnknownTopicOrPartition",
         "Kafka no longer has messages that were not scored yet (retention, or a topic made anew)",

@@ -13,6 +13,7 @@ import logging
 from pyspark.sql import DataFrame, Observation, SparkSession
 from pyspark.sql import functions as F
 
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.schemas import DEAD_LETTERS
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.causes import explained
@@ -33,7 +34,7 @@ class DeadLetters:
 
     Parameters
     ----------
-    spark, settings, bootstrap
+    spark, settings, cluster
         Where to read and write.
     pair_id
         Of the pair of checkpoint and table; a position file of another pair is not believed.
@@ -42,9 +43,9 @@ class DeadLetters:
     """
 
     def __init__(
-        self, spark: SparkSession, settings: Settings, bootstrap: str, pair_id: str, first: Offsets
+        self, spark: SparkSession, settings: Settings, cluster: Cluster, pair_id: str, first: Offsets
     ) -> None:
-        self._spark, self._settings, self._bootstrap, self._pair_id = spark, settings, bootstrap, pair_id
+        self._spark, self._settings, self._cluster, self._pair_id = spark, settings, cluster, pair_id
         self._saved = read_dead_letter_position(settings, pair_id)
         self._complete = dict(first) if self._saved is None else dict(self._saved)
         self._end = dict(self._complete)
@@ -136,7 +137,7 @@ class DeadLetters:
         topic = self._settings.topic
         messages = (
             self._spark.read.format("kafka")
-            .options(**kafka_options(self._bootstrap))
+            .options(**kafka_options(self._cluster))
             .option("assign", json.dumps({topic: sorted(start)}))
             .option("startingOffsets", json.dumps({topic: start}))
             .option("endingOffsets", json.dumps({topic: end}))

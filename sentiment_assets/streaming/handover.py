@@ -13,7 +13,8 @@ from dataclasses import replace
 from pyspark.sql import SparkSession
 
 from sentiment_assets.failures import BrokerError, ModelError, StreamError
-from sentiment_assets.kafka.client import bootstrap_servers, watermarks
+from sentiment_assets.kafka.client import watermarks
+from sentiment_assets.kafka.cluster import find_cluster
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.exclusive import hold_stream_lock
@@ -79,13 +80,13 @@ class Successor:
         """Load the model and warm the JVM, beside the stream that runs."""
         self._pulse.beat()
         self.served = self._load(self.version)
-        bootstrap = bootstrap_servers(self._settings)
-        if bootstrap is None:
+        cluster = find_cluster(self._settings)
+        if cluster is None:
             raise BrokerError("No Kafka broker runs.", "Start one with `sentiment-assets kafka start`.")
         self._pulse.enter(Phase.WARMING_UP)
-        available = watermarks(bootstrap, self._settings.topic)
+        available = watermarks(cluster, self._settings.topic)
         self._pulse.during(
-            lambda: warm_up(self._spark, self._settings, bootstrap, self.served.model, available)
+            lambda: warm_up(self._spark, self._settings, cluster, self.served.model, available)
         )
         self._pulse.enter(Phase.STANDBY)
 

@@ -18,7 +18,8 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from sentiment_assets.failures import BrokerError, ModelError, StreamError
-from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic, topic_id, watermarks
+from sentiment_assets.kafka.client import ensure_topic, topic_id, watermarks
+from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
@@ -188,7 +189,7 @@ class _Lease:
     ) -> None:
         self._spark, self._settings, self._store, self._pulse = spark, settings, store, pulse
         self._ends, self._should_stop = ends, should_stop
-        self._bootstrap = ""
+        self._cluster = Cluster("")
         self._dead = 0
         self._warm = True
         self._due_since: float | None = None
@@ -207,7 +208,7 @@ class _Lease:
         log.info("%s is scored by: %s", version, served.scorer)
         letters = self._resume_dead_letters(pair.pair_id)
         with explained():
-            messages = read_topic(self._spark, self._settings, self._bootstrap)
+            messages = read_topic(self._spark, self._settings, self._cluster)
             query = start(predictions(messages, served.model, version), self._settings)
         try:
             pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
@@ -248,7 +249,7 @@ class _Lease:
             self._warm = False
         else:
             self._pulse.during(
-                lambda: warm_up(self._spark, self._settings, self._bootstrap, served.model, available)
+                lambda: warm_up(self._spark, self._settings, self._cluster, served.model, available)
             )
         return served
 
@@ -260,15 +261,15 @@ class _Lease:
 
     def _reach_topic(self) -> str:
         """Find the cluster, create the topic if it is not there, and return Kafka's id of it."""
-        bootstrap = bootstrap_servers(self._settings)
-        if bootstrap is None:
+        cluster = find_cluster(self._settings)
+        if cluster is None:
             raise BrokerError(
                 "No Kafka broker runs.",
                 "Start one with `sentiment-assets kafka start`, or set SENTIMENT_KAFKA_BOOTSTRAP.",
             )
-        self._bootstrap = bootstrap
-        ensure_topic(bootstrap, self._settings.topic, self._settings.topic_partitions)
-        found = topic_id(bootstrap, self._settings.topic)
+        self._cluster = cluster
+        ensure_topic(cluster, self._settings.topic, self._settings.topic_partitions)
+        found = topic_id(cluster, self._settings.topic)
         if found is None:
             raise BrokerError(f"The topic {self._settings.topic} was removed just now.", "Try again.")
         return found
@@ -276,7 +277,7 @@ class _Lease:
     def _resume_dead_letters(self, pair_id: str) -> DeadLetters:
         """Write the dead letters that an earlier lease committed past but could not write any more."""
         first, committed = first_offsets(self._settings), committed_offsets(self._settings)
-        letters = DeadLetters(self._spark, self._settings, self._bootstrap, pair_id, first)
+        letters = DeadLetters(self._spark, self._settings, self._cluster, pair_id, first)
         letters.resume(committed)
         self._pulse.progress = replace(self._pulse.progress, offsets=committed)
         self._complete(letters)
@@ -423,7 +424,7 @@ class _Lease:
         letters.save()
 
     def _available(self) -> dict[int, tuple[int, int]]:
-        return watermarks(self._bootstrap, self._settings.topic)
+        return watermarks(self._cluster, self._settings.topic)
 
 
 @contextlib.contextmanager

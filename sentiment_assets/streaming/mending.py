@@ -22,6 +22,7 @@ from deltalake import DeltaTable
 
 from sentiment_assets.failures import BrokerError, SourceError
 from sentiment_assets.kafka.client import quiet, watermarks
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, produce
 from sentiment_assets.schemas import DEAD_LETTERS
 from sentiment_assets.settings import Settings
@@ -156,7 +157,7 @@ def export(settings: Settings, file: Path, *, reason: str | None = None) -> int:
 
 def replay(
     settings: Settings,
-    bootstrap: str,
+    cluster: Cluster,
     file: Path | None,
     *,
     reason: str | None = None,
@@ -171,7 +172,7 @@ def replay(
     BrokerError
         When the broker is away; what was sent till then is known to the next call.
     """
-    ledger = _settle(settings, bootstrap, _read_ledger(settings))
+    ledger = _settle(settings, cluster, _read_ledger(settings))
     # A file says itself which letters it is about.
     found = read_letters(settings, reason=reason if file is None else None)
     letters = {letter.place: letter for letter in found}
@@ -186,16 +187,16 @@ def replay(
             chosen[place] = message
     before = len(ledger.done)
     if chosen:
-        ends = watermarks(bootstrap, settings.topic)
+        ends = watermarks(cluster, settings.topic)
         ledger.since = {str(partition): high for partition, (_, high) in ends.items()}
         _write_ledger(settings, ledger)
         produce(
             [message._replace(headers=((HEADER, place.encode()),)) for place, message in chosen.items()],
-            bootstrap,
+            cluster,
             settings.topic,
             on_progress=on_progress,
         )
-        ledger = _settle(settings, bootstrap, ledger)
+        ledger = _settle(settings, cluster, ledger)
     sent = len(ledger.done) - before
     return Replayed(sent, already, unchanged, len(chosen) - sent)
 
@@ -255,14 +256,14 @@ def _bytes(value: Any, encoding: str | None) -> bytes | None:
     return json.dumps(value).encode()
 
 
-def _settle(settings: Settings, bootstrap: str, ledger: _Ledger) -> _Ledger:
+def _settle(settings: Settings, cluster: Cluster, ledger: _Ledger) -> _Ledger:
     """Read from the topic which letters are back since the ends were noted."""
     if ledger.since is None:
         return ledger
-    ends = watermarks(bootstrap, settings.topic)
+    ends = watermarks(cluster, settings.topic)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     since = {int(partition): offset for partition, offset in ledger.since.items()}
-    for place in _headers(bootstrap, settings.topic, since, ends):
+    for place in _headers(cluster, settings.topic, since, ends):
         ledger.done.setdefault(place, now)
     ledger.since = None
     _write_ledger(settings, ledger)
@@ -270,14 +271,14 @@ def _settle(settings: Settings, bootstrap: str, ledger: _Ledger) -> _Ledger:
 
 
 def _headers(
-    bootstrap: str, topic: str, since: dict[int, int], ends: dict[int, tuple[int, int]]
+    cluster: Cluster, topic: str, since: dict[int, int], ends: dict[int, tuple[int, int]]
 ) -> Iterator[str]:
     spans = {part: (max(low, since.get(part, low)), high) for part, (low, high) in ends.items()}
     left = {part: high for part, (begin, high) in spans.items() if begin < high}
     if not left:
         return
     consumer = Consumer(
-        quiet(bootstrap)
+        quiet(cluster)
         | {"group.id": "sentiment-assets-mending", "enable.auto.commit": False, "enable.partition.eof": True}
     )
     try:
@@ -288,7 +289,7 @@ def _headers(
             if message is None:
                 if time.monotonic() > deadline:
                     raise BrokerError(
-                        f"Kafka at {bootstrap} did not give back what was replayed within {_READ_SECONDS:g} s.",
+                        f"Kafka at {cluster} did not give back what was replayed within {_READ_SECONDS:g} s.",
                         "Run the command again: it finds out first what is in the topic.",
                     )
                 continue

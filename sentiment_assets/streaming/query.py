@@ -7,6 +7,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.scoring import Model, score, sentiment_expr
@@ -17,13 +18,13 @@ from sentiment_assets.streaming.progress import INTAKE, SCORED
 QUERY_NAME = "predictions"
 
 
-def kafka_options(bootstrap: str) -> dict[str, str]:
+def kafka_options(cluster: Cluster) -> dict[str, str]:
     """Options that every reader of the topic shares.
 
     ``failOnDataLoss`` stays on: messages that retention took before they were scored are an error, not a gap.
     """
     return {
-        "kafka.bootstrap.servers": bootstrap,
+        **{f"kafka.{name}": value for name, value in cluster.java().items()},
         "failOnDataLoss": "true",
         # Kafka's defaults, 1 MiB and 500 records a poll, are made for many small consumers.
         "kafka.max.partition.fetch.bytes": str(8 * 2**20),
@@ -31,11 +32,11 @@ def kafka_options(bootstrap: str) -> dict[str, str]:
     }
 
 
-def read_topic(spark: SparkSession, settings: Settings, bootstrap: str) -> DataFrame:
+def read_topic(spark: SparkSession, settings: Settings, cluster: Cluster) -> DataFrame:
     """The topic as a streaming DataFrame, from the checkpoint's position or else from its start."""
     return (
         spark.readStream.format("kafka")
-        .options(**kafka_options(bootstrap))
+        .options(**kafka_options(cluster))
         .option("subscribe", settings.topic)
         .option("startingOffsets", "earliest")
         .option("maxOffsetsPerTrigger", settings.max_offsets_per_trigger)

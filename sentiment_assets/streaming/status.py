@@ -9,7 +9,8 @@ from typing import Any
 
 from sentiment_assets.failures import BrokerError, ModelError
 from sentiment_assets.kafka.checkpointed import checkpointed_watermarks
-from sentiment_assets.kafka.client import bootstrap_servers, watermarks
+from sentiment_assets.kafka.client import watermarks
+from sentiment_assets.kafka.cluster import find_cluster
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
@@ -53,7 +54,7 @@ def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``broker`` (``running``, ``silent``, ``not running``), ``bootstrap``, ``topic``,
+        ``broker`` (``running``, ``silent``, ``not running``), ``cluster``, ``topic``,
         ``partitions`` (each ``partition, low, high, committed, lag``; of a stopped embedded broker as it last noted
         them), ``lag`` (``None`` where the ends are unknown),
         ``predictions``, ``dead_letters``, ``pending`` (dead letters under way), ``gaps``, ``duplicates``,
@@ -122,12 +123,12 @@ def describe_stream(heartbeat: Heartbeat | None) -> dict[str, Any]:
 
 
 def _topic(settings: Settings, committed: Offsets) -> dict[str, Any]:
-    bootstrap = bootstrap_servers(settings)
+    cluster = find_cluster(settings)
     ends: dict[int, tuple[int, int]] = {}
     broker = "not running"
-    if bootstrap is not None:
+    if cluster is not None:
         try:
-            ends = watermarks(bootstrap, settings.topic, timeout=_BROKER_SECONDS)
+            ends = watermarks(cluster, settings.topic, timeout=_BROKER_SECONDS)
             broker = "running"
         except BrokerError:
             broker = "silent"
@@ -145,7 +146,7 @@ def _topic(settings: Settings, committed: Offsets) -> dict[str, Any]:
     ]
     return {
         "broker": broker,
-        "bootstrap": bootstrap,
+        "bootstrap": None if cluster is None else cluster.bootstrap,
         "topic": settings.topic,
         "partitions": partitions,
         "lag": sum(part["lag"] or 0 for part in partitions) if partitions else None,

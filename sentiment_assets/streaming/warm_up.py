@@ -12,6 +12,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.scoring import Model
 from sentiment_assets.streaming.files import remove_folder
@@ -43,7 +44,7 @@ _WORDS = (
 def warm_up(
     spark: SparkSession,
     settings: Settings,
-    bootstrap: str,
+    cluster: Cluster,
     model: Model,
     available: dict[int, tuple[int, int]],
 ) -> None:
@@ -62,7 +63,7 @@ def warm_up(
     remove_folder(scratch)
     try:
         _stream_into(scratch, predictions(_made_up(spark, settings.topic), model, "warm-up"))
-        _read_kafka(spark, settings, bootstrap, available)
+        _read_kafka(spark, settings, cluster, available)
         system.setProperty(_WARM, "yes")
     finally:
         remove_folder(scratch)
@@ -104,14 +105,14 @@ def _stream_into(scratch: Path, frame: DataFrame) -> None:
 
 
 def _read_kafka(
-    spark: SparkSession, settings: Settings, bootstrap: str, available: dict[int, tuple[int, int]]
+    spark: SparkSession, settings: Settings, cluster: Cluster, available: dict[int, tuple[int, int]]
 ) -> None:
     last = {p: (max(low, high - _KAFKA_ROWS), high) for p, (low, high) in available.items() if high > low}
     if not last:
         return
     (
         spark.read.format("kafka")
-        .options(**kafka_options(bootstrap))
+        .options(**kafka_options(cluster))
         .option("assign", json.dumps({settings.topic: sorted(last)}))
         .option("startingOffsets", json.dumps({settings.topic: {p: low for p, (low, _) in last.items()}}))
         .option("endingOffsets", json.dumps({settings.topic: {p: high for p, (_, high) in last.items()}}))

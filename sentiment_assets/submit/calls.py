@@ -7,13 +7,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from pydantic import SecretStr
+
 from sentiment_assets import __version__
 from sentiment_assets.failures import SetupError
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, variable
 from sentiment_assets.submit.package import Package
 
 COMMANDS = ("train", "stream", "evaluate", "models", "status")
 """What makes sense on a cluster: the other commands start processes of this machine."""
+
+_OF_KAFKA = (
+    "kafka_security_protocol",
+    "kafka_sasl_mechanism",
+    "kafka_sasl_username",
+    "kafka_ssl_ca_location",
+    "kafka_ssl_keystore_location",
+)
+"""What a stream needs to reach Kafka beside its address. The password is not among them: arguments are public."""
+
+_SECRETS = {
+    variable(name) for name, field in Settings.model_fields.items() if field.annotation == SecretStr | None
+}
 
 Call = list[str]
 
@@ -69,8 +84,14 @@ def job_for(
     Raises
     ------
     SetupError
-        When the command makes no sense on a cluster, or a stream has no broker that a cluster could reach.
+        When the command makes no sense on a cluster, a stream has no broker that a cluster could reach, or a secret
+        would become an argument.
     """
+    if secret := next(iter(_SECRETS & set(overrides)), None):
+        raise SetupError(
+            f"{secret} is a secret, and settings of a submitted job are arguments that others can read.",
+            "Set it in the environment of the driver there (docs/kafka.md).",
+        )
     if not command or command[0] not in COMMANDS:
         raise SetupError(
             f"{command[0] if command else 'Nothing'} cannot be submitted.",
@@ -86,6 +107,8 @@ def job_for(
             )
         environment |= {"SENTIMENT_KAFKA_BOOTSTRAP": settings.kafka_bootstrap or ""}
         environment |= {"SENTIMENT_TOPIC": settings.topic}
+        given = {name: getattr(settings, name) for name in _OF_KAFKA}
+        environment |= {variable(name): str(value) for name, value in given.items() if value is not None}
     memory = settings.stream_memory if command[0] == "stream" else settings.training_memory
     return Job(command, environment | dict(overrides), {"spark.driver.memory": memory} | dict(properties))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sentiment_assets.kafka.broker import EmbeddedBroker
-from sentiment_assets.kafka.client import BROKER
+from sentiment_assets.kafka.cluster import BROKER
 from sentiment_assets.local.services import CODE_SERVER, DAEMON
 from sentiment_assets.runtime.processes import read_record, recorded_process
 from sentiment_assets_tests.chaos.world import World

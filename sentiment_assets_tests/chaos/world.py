@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from sentiment_assets.kafka.broker import EmbeddedBroker
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, ReplayResult, produce
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
@@ -186,7 +187,7 @@ class World:
         try:
             self._sent = produce(
                 self._messages(),
-                bootstrap,
+                Cluster(bootstrap),
                 self.settings.topic,
                 rate=self.rate,
                 stop=self._stop,

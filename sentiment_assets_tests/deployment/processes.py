@@ -182,8 +182,9 @@ class Services:
 
     def _environment(self, name: str) -> dict[str, str]:
         own = {
-            key: self._interpolated(self._addresses.get(value, value))
-            for key, value in COMPOSE[name].get("environment", {}).items()
+            key: self._addresses.get(value, value)
+            for key, stated in COMPOSE[name].get("environment", {}).items()
+            for value in [self._interpolated(stated)]
         }
         return os.environ | self._image | own
 

@@ -13,6 +13,7 @@ from pyspark.ml.feature import HashingTF, Tokenizer
 from pyspark.sql import SparkSession
 
 from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.kafka.replay import Message, produce
 from sentiment_assets.models.manifest import Draft, Source
 from sentiment_assets.models.store import ModelStore
@@ -70,7 +71,7 @@ def fresh_stream(spark: SparkSession, home: Path, bootstrap: str, **fields: Any)
     settings = Settings(
         home=home, kafka_bootstrap=bootstrap, topic=f"test-{uuid.uuid4().hex[:8]}", **fields
     ).prepare()
-    ensure_topic(bootstrap, settings.topic, settings.topic_partitions)
+    ensure_topic(Cluster(bootstrap), settings.topic, settings.topic_partitions)
     save_tiny_model(spark, ModelStore(settings.models))
     return settings
 
@@ -82,8 +83,9 @@ def tweet(number: int, text: str = "happy") -> Message:
 
 def send(settings: Settings, messages: Iterable[Message]) -> int:
     """Deliver messages to the topic; returns how many the broker took."""
-    assert settings.kafka_bootstrap is not None
-    return produce(messages, settings.kafka_bootstrap, settings.topic).sent
+    cluster = find_cluster(settings)
+    assert cluster is not None
+    return produce(messages, cluster, settings.topic).sent
 
 
 def drain(spark: SparkSession, settings: Settings, **options: Any) -> LeaseResult:

@@ -12,7 +12,8 @@ import pytest
 
 from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.broker import EmbeddedBroker
-from sentiment_assets.kafka.client import bootstrap_servers, ensure_topic, remove_topic, topic_id, watermarks
+from sentiment_assets.kafka.client import ensure_topic, remove_topic, topic_id, watermarks
+from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.kafka.replay import Message, produce
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.runtime.processes import read_record, recorded_process
@@ -43,21 +44,23 @@ def test_the_broker_lives_through_a_taken_port_a_crash_and_a_restart_without_los
     assert first.bootstrap is not None
     assert first.pid is not None
     assert first.bootstrap != f"127.0.0.1:{settings.kafka_port}", "the preferred port is taken"
-    assert bootstrap_servers(settings) == first.bootstrap
-    assert sorted(watermarks(first.bootstrap, settings.topic)) == [0, 1, 2]
+    assert find_cluster(settings) == Cluster(first.bootstrap)
+    assert sorted(watermarks(Cluster(first.bootstrap), settings.topic)) == [0, 1, 2]
     assert broker.start() == first, "a second start finds the running broker"
 
     big = b"x" * 1_000_000
-    result = produce([Message(b"key", b"value")] * 10 + [Message(None, big)], first.bootstrap, settings.topic)
+    result = produce(
+        [Message(b"key", b"value")] * 10 + [Message(None, big)], Cluster(first.bootstrap), settings.topic
+    )
     assert (result.sent, result.failed) == (11, 0)
-    identity = topic_id(first.bootstrap, settings.topic)
+    identity = topic_id(Cluster(first.bootstrap), settings.topic)
 
     under_way = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         replay = pool.submit(
             produce,
             [Message(b"%d" % number, b"x") for number in range(2000)],
-            first.bootstrap,
+            Cluster(first.bootstrap),
             settings.topic,
             rate=500,
             on_progress=lambda _sent: under_way.set(),
@@ -66,18 +69,20 @@ def test_the_broker_lives_through_a_taken_port_a_crash_and_a_restart_without_los
         os.kill(first.pid, signal.SIGKILL)
         psutil.Process(first.pid).wait(timeout=30)
         assert not broker.status().running
-        assert bootstrap_servers(settings) is None
+        assert find_cluster(settings) is None
         again = broker.start()
         assert replay.result(timeout=60).sent == 2000, "a replay rides out the crash"
     assert again.bootstrap == first.bootstrap, "the address stays"
-    assert topic_id(again.bootstrap, settings.topic) == identity
-    assert sum(high - low for low, high in watermarks(again.bootstrap, settings.topic).values()) == 2011
+    assert topic_id(Cluster(again.bootstrap), settings.topic) == identity
+    assert (
+        sum(high - low for low, high in watermarks(Cluster(again.bootstrap), settings.topic).values()) == 2011
+    )
 
     record = read_record(settings, "broker")
     assert broker.stop().running is False
     assert recorded_process(record) is None
     with pytest.raises(BrokerError, match="cannot be reached"):
-        watermarks(again.bootstrap, settings.topic, timeout=1.0)
+        watermarks(Cluster(again.bootstrap), settings.topic, timeout=1.0)
 
 
 def test_a_broker_that_cannot_start_says_why_and_where_its_log_is(settings: Settings) -> None:
@@ -96,6 +101,6 @@ def test_a_broker_that_cannot_start_says_why_and_where_its_log_is(settings: Sett
 
 
 def test_a_removed_topic_is_gone(broker: str) -> None:
-    ensure_topic(broker, "short-lived", 1)
-    remove_topic(broker, "short-lived")
-    assert topic_id(broker, "short-lived") is None
+    ensure_topic(Cluster(broker), "short-lived", 1)
+    remove_topic(Cluster(broker), "short-lived")
+    assert topic_id(Cluster(broker), "short-lived") is None

@@ -20,6 +20,7 @@ from sentiment_assets.ingest.recovery import topic_ends
 from sentiment_assets.ingest.spool import Spool
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, produce
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
@@ -87,13 +88,13 @@ def test_a_killed_ingest_sends_nothing_twice(broker: str, settings: Settings) ->
     configured = settings.model_copy(
         update={"kafka_bootstrap": broker, "topic": f"killed-{settings.root.parent.name}"[:200]}
     )
-    ensure_topic(broker, configured.topic, 2)
+    ensure_topic(Cluster(broker), configured.topic, 2)
     posts = [Post(str(number), f"made up {number}", None, None, None, "en", "test") for number in range(500)]
-    produce([Message(b"0", b"of another producer")], broker, configured.topic)
+    produce([Message(b"0", b"of another producer")], Cluster(broker), configured.topic)
     spool = Spool(configured.spool / "file.sqlite", 10**9)
     spool.add(posts, None, distinct=False)
-    spool.remove([], topic_ends(broker, configured.topic))
-    produce([Message(post.key(), post.value()) for post in posts[:200]], broker, configured.topic)
+    spool.remove([], topic_ends(Cluster(broker), configured.topic))
+    produce([Message(post.key(), post.value()) for post in posts[:200]], Cluster(broker), configured.topic)
     spool.close()
     nothing = configured.root / "nothing.csv"
     nothing.write_text('"0","last","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","user","last"\n')

@@ -11,6 +11,7 @@ from confluent_kafka import Consumer
 
 from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.client import ensure_topic, quiet, watermarks
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, produce, replay_file
 
 pytestmark = pytest.mark.broker
@@ -22,7 +23,7 @@ ROWS = 200
 def topic(broker: str) -> str:
     """A fresh topic of two partitions."""
     name = f"replay-{uuid.uuid4().hex[:8]}"
-    assert ensure_topic(broker, name, 2) == 2
+    assert ensure_topic(Cluster(broker), name, 2) == 2
     return name
 
 
@@ -42,8 +43,10 @@ def labelled_file(tmp_path: Path) -> Path:
 
 def consumed(bootstrap: str, topic: str) -> list[dict[str, object]]:
     """All values of a topic, parsed."""
-    expected = sum(high for _, high in watermarks(bootstrap, topic).values())
-    consumer = Consumer(quiet(bootstrap) | {"group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"})
+    expected = sum(high for _, high in watermarks(Cluster(bootstrap), topic).values())
+    consumer = Consumer(
+        quiet(Cluster(bootstrap)) | {"group.id": uuid.uuid4().hex, "auto.offset.reset": "earliest"}
+    )
     consumer.subscribe([topic])
     values: list[dict[str, object]] = []
     while len(values) < expected:
@@ -57,7 +60,9 @@ def consumed(bootstrap: str, topic: str) -> list[dict[str, object]]:
 
 def test_a_limit_delivers_so_many_distinct_messages(broker: str, topic: str, labelled_file: Path) -> None:
     progress: list[int] = []
-    result = replay_file(labelled_file, broker, topic, limit=150, rate=2000, on_progress=progress.append)
+    result = replay_file(
+        labelled_file, Cluster(broker), topic, limit=150, rate=2000, on_progress=progress.append
+    )
     assert (result.sent, result.failed, progress[-1]) == (150, 0, 150)
     values = consumed(broker, topic)
     assert len({value["id"] for value in values}) == len(values) == 150
@@ -65,7 +70,7 @@ def test_a_limit_delivers_so_many_distinct_messages(broker: str, topic: str, lab
 
 
 def test_a_limit_above_the_rows_loops_over_the_file(broker: str, topic: str, labelled_file: Path) -> None:
-    assert replay_file(labelled_file, broker, topic, limit=2 * ROWS + 1).sent == 2 * ROWS + 1
+    assert replay_file(labelled_file, Cluster(broker), topic, limit=2 * ROWS + 1).sent == 2 * ROWS + 1
     times = Counter(value["id"] for value in consumed(broker, topic))
     assert len(times) == ROWS
     assert Counter(times.values()) == {2: ROWS - 1, 3: 1}
@@ -76,7 +81,13 @@ def test_a_stop_ends_a_replay_and_what_was_sent_is_delivered(
 ) -> None:
     stop = threading.Event()
     result = replay_file(
-        labelled_file, broker, topic, limit=10_000, rate=200, on_progress=lambda _sent: stop.set(), stop=stop
+        labelled_file,
+        Cluster(broker),
+        topic,
+        limit=10_000,
+        rate=200,
+        on_progress=lambda _sent: stop.set(),
+        stop=stop,
     )
     assert 0 < result.sent < 10_000
     assert len(consumed(broker, topic)) == result.sent
@@ -89,12 +100,12 @@ def test_too_large_messages_are_counted_and_the_others_delivered(broker: str, to
         Message(b"c", None),
         Message(None, b"\xff"),
     ]
-    result = produce(messages, broker, topic)
+    result = produce(messages, Cluster(broker), topic)
     assert (result.sent, result.failed) == (3, 1)
-    assert sum(high for _, high in watermarks(broker, topic).values()) == 3
+    assert sum(high for _, high in watermarks(Cluster(broker), topic).values()) == 3
 
 
 def test_a_topic_that_does_not_exist_is_an_error_and_is_not_created(broker: str) -> None:
     with pytest.raises(BrokerError, match="has no topic nowhere"):
-        produce([Message(None, b"x")], broker, "nowhere")
-    assert watermarks(broker, "nowhere") == {}
+        produce([Message(None, b"x")], Cluster(broker), "nowhere")
+    assert watermarks(Cluster(broker), "nowhere") == {}

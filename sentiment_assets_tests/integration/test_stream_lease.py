@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from sentiment_assets.failures import BrokerError, ModelError, StreamError
 from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
@@ -227,4 +228,4 @@ def test_many_small_files_are_merged_and_a_few_are_left_alone(
 
 def _recreate(settings: Settings) -> None:
     assert settings.kafka_bootstrap is not None
-    ensure_topic(settings.kafka_bootstrap, settings.topic, settings.topic_partitions)
+    ensure_topic(Cluster(settings.kafka_bootstrap), settings.topic, settings.topic_partitions)

@@ -25,6 +25,7 @@ from sentiment_assets.ingest import IngestResult, ingest
 from sentiment_assets.ingest.file import FileReplay
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import watermarks
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.jetstream import Jetstream
@@ -170,7 +171,7 @@ def _messages(settings: Settings, broker: EmbeddedBroker) -> int:
     if bootstrap is None:
         return 0
     try:
-        return sum(high for _, high in watermarks(bootstrap, settings.topic).values())
+        return sum(high for _, high in watermarks(Cluster(bootstrap), settings.topic).values())
     except BrokerError:
         return 0
 

@@ -52,8 +52,10 @@ def test_our_services_have_no_rights_to_spare() -> None:
 def test_compose_holds_no_password_and_refuses_to_start_without_one() -> None:
     for service in compose()["services"].values():
         for name, value in service.get("environment", {}).items():
-            if "PASSWORD" in name:
+            if "POSTGRES_PASSWORD" in name:
                 assert value.startswith("${POSTGRES_PASSWORD:?"), name
+            elif "PASSWORD" in name:
+                assert value == f"${{{name}:-}}"
     example = (DOCKER / ".env.example").read_text()
     assert "\nPOSTGRES_PASSWORD=\n" in example
 

@@ -7,7 +7,8 @@ import psutil
 import pytest
 
 from sentiment_assets.failures import BrokerError
-from sentiment_assets.kafka.client import BROKER, bootstrap_servers, ensure_topic, topic_id, watermarks
+from sentiment_assets.kafka.client import ensure_topic, topic_id, watermarks
+from sentiment_assets.kafka.cluster import BROKER, Cluster, find_cluster
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
 
@@ -15,28 +16,28 @@ from sentiment_assets.settings import Settings
 @pytest.mark.parametrize(
     "ask",
     [
-        lambda bootstrap: ensure_topic(bootstrap, "tweets", 1, timeout=0.5),
-        lambda bootstrap: topic_id(bootstrap, "tweets", timeout=0.5),
-        lambda bootstrap: watermarks(bootstrap, "tweets", timeout=0.5),
+        lambda cluster: ensure_topic(cluster, "tweets", 1, timeout=0.5),
+        lambda cluster: topic_id(cluster, "tweets", timeout=0.5),
+        lambda cluster: watermarks(cluster, "tweets", timeout=0.5),
     ],
     ids=["ensure_topic", "topic_id", "watermarks"],
 )
 def test_a_broker_that_is_not_there_is_an_error_and_not_a_hang(
-    ask: Callable[[str], object], capfd: pytest.CaptureFixture[str]
+    ask: Callable[[Cluster], object], capfd: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     with pytest.raises(BrokerError, match=nowhere):
-        ask(nowhere)
+        ask(Cluster(nowhere))
     assert capfd.readouterr() == ("", ""), "librdkafka's log must not reach the console"
 
 
 def test_a_configured_cluster_comes_before_the_embedded_broker(settings: Settings) -> None:
     configured = settings.model_copy(update={"kafka_bootstrap": "kafka.example:9092"})
-    assert bootstrap_servers(configured) == "kafka.example:9092"
+    assert str(find_cluster(configured)) == "kafka.example:9092"
 
 
 def test_without_any_broker_there_is_no_address(settings: Settings) -> None:
-    assert bootstrap_servers(settings) is None
+    assert find_cluster(settings) is None
 
 
 def test_a_record_of_a_broker_that_has_ended_gives_no_address(settings: Settings) -> None:
@@ -45,4 +46,4 @@ def test_a_record_of_a_broker_that_has_ended_gives_no_address(settings: Settings
         f'{{"pid": {os.getpid()}, "create_time": {created}, "command": [], "log": "", "token": "",'
         ' "facts": {"bootstrap": "127.0.0.1:9092", "ready": "yes"}}'
     )
-    assert bootstrap_servers(settings) is None
+    assert find_cluster(settings) is None

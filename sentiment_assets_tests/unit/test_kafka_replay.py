@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from sentiment_assets.failures import BrokerError, SourceError
+from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import created_at, produce, shuffled, tweet_message
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.sources.sentiment140 import LabelledRow
@@ -83,4 +84,4 @@ def test_an_input_without_rows_is_an_error_that_names_it() -> None:
 def test_without_a_broker_nothing_is_sent_and_the_address_is_named() -> None:
     nowhere = f"127.0.0.1:{free_port()}"
     with pytest.raises(BrokerError, match=f"Kafka at {nowhere} cannot be reached"):
-        produce([], nowhere, "tweets")
+        produce([], Cluster(nowhere), "tweets")

@@ -5,6 +5,7 @@ import pytest
 from sentiment_assets.streaming.causes import explain
 
 _QUERY = "Caused by: org.apache.spark.sql.streaming.StreamingQueryException: "
+_KAFKA = f"{_QUERY}x\nCaused by: org.apache.kafka.common.errors."
 _TASK = f"{_QUERY}[TASK_WRITE_FAILED] Task failed while writing rows to file:/home/lake/predictions. SQLSTATE: 58030"
 
 
@@ -20,6 +21,21 @@ _TASK = f"{_QUERY}[TASK_WRITE_FAILED] Task failed while writing rows to file:/ho
             f"{_QUERY}org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment.",
             "The Kafka broker does not answer (",
             "kafka start",
+        ),
+        (
+            f"{_KAFKA}SaslAuthenticationException: Authentication failed: Invalid username or password",
+            "The Kafka cluster refuses the login (Authentication failed: Invalid username or password).",
+            "SENTIMENT_KAFKA_SASL_MECHANISM",
+        ),
+        (
+            f"{_KAFKA}SslAuthenticationException: x\nCaused by: sun.ValidatorException: PKIX path building failed",
+            "The TLS connection to the Kafka cluster fails (PKIX path building failed).",
+            "SENTIMENT_KAFKA_SSL_CA_LOCATION",
+        ),
+        (
+            f"{_KAFKA}TopicAuthorizationException: Not authorized to access topics: [tweets]",
+            "The Kafka cluster does not allow its user to do this (Not authorized to access topics: [tweets]).",
+            "docs/kafka.md",
         ),
         (
             f"{_QUERY}Failed to read log file file:/home/checkpoints/predictions/commits/5. Incomplete log file",

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 from typer.testing import CliRunner
 
 import sentiment_assets
@@ -128,6 +129,27 @@ def test_a_stream_needs_a_kafka_cluster_and_hands_over_its_address_and_topic(set
     assert stated.properties["spark.driver.memory"] == settings.stream_memory
     other = job(settings, ["stream"], overrides={"SENTIMENT_KAFKA_BOOTSTRAP": "x:1"})
     assert other.settings["SENTIMENT_KAFKA_BOOTSTRAP"] == "x:1"
+
+
+def test_a_stream_hands_over_how_to_log_in_to_kafka_but_never_a_secret(settings: Settings) -> None:
+    guarded = settings.model_copy(
+        update={
+            "kafka_bootstrap": "k:9093",
+            "kafka_security_protocol": "SASL_SSL",
+            "kafka_sasl_mechanism": "PLAIN",
+            "kafka_sasl_username": "alice",
+            "kafka_sasl_password": SecretStr("made up"),
+            "kafka_ssl_ca_location": Path("/etc/kafka/ca.pem"),
+        }
+    )
+    stated = job(guarded, ["stream"])
+    assert stated.settings["SENTIMENT_KAFKA_SASL_USERNAME"] == "alice"
+    assert stated.settings["SENTIMENT_KAFKA_SSL_CA_LOCATION"] == "/etc/kafka/ca.pem"
+    assert "SENTIMENT_KAFKA_SSL_KEYSTORE_LOCATION" not in stated.settings
+    assert "made up" not in str(stated)
+    for name in ("SENTIMENT_KAFKA_SASL_PASSWORD", "SENTIMENT_SINK_POSTGRES_DSN"):
+        with pytest.raises(SetupError, match=f"{name} is a secret"):
+            job(guarded, ["stream"], overrides={name: "made up"})
 
 
 @pytest.mark.parametrize("command", [[], ["up"], ["kafka", "start"], ["nonsense"]])
