@@ -100,10 +100,11 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
                 logs,
                 addresses={
                     "0.0.0.0": "127.0.0.1", "webserver": "127.0.0.1", "4000": code, "3000": ui,  # noqa: S104
-                    "postgres": "127.0.0.1", "5432": str(dsn.port), "kafka:9092": str(kafka),
+                    "postgres": "127.0.0.1", "5432": str(dsn.port),
                     "/opt/sentiment/workspace.yaml": str(workspace),
                 },
                 variables={
+                    "SENTIMENT_KAFKA_BOOTSTRAP": str(kafka),
                     "POSTGRES_USER": str(dsn.username), "POSTGRES_PASSWORD": PASSWORD,
                     "POSTGRES_DB": dsn.path.strip("/"), "SENTIMENT_DATA": "sample",
                     "SENTIMENT_TRAIN_ROWS": "4000", "SENTIMENT_TRAINING_MEMORY": "2g",
