@@ -416,7 +416,8 @@ def status_words(found: dict[str, Any]) -> None:
     sound = "every offset exactly once" if not found["gaps"] and not found["duplicates"] else "NOT SOUND"
     pairs(
         {
-            "kafka": f"{found['broker']}, {found['bootstrap'] or 'no address'}, topic {found['topic']}",
+            "kafka": f"{found['broker']}, {found['bootstrap'] or 'no address'}, topic {found['topic']}"
+            + (f": {found['broker_problem']}" if found["broker_problem"] else ""),
             "lag": f"{lag} messages" + (f" ({behind})" if behind else ""),
             "stream": f"{stream['state']}{run}{seen}" + (f": {stream['detail']}" if stream["detail"] else ""),
             "model": found["model"] or found["model_problem"] or "none is chosen yet",

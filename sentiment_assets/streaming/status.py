@@ -54,7 +54,8 @@ def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``broker`` (``running``, ``silent``, ``not running``), ``cluster``, ``topic``,
+        ``broker`` (``running``, ``silent``, ``not running``), ``broker_problem`` (what it said, or why
+        nothing came, else ``None``), ``bootstrap``, ``topic``,
         ``partitions`` (each ``partition, low, high, committed, lag``; of a stopped embedded broker as it last noted
         them), ``lag`` (``None`` where the ends are unknown),
         ``predictions``, ``dead_letters``, ``pending`` (dead letters under way), ``gaps``, ``duplicates``,
@@ -125,13 +126,13 @@ def describe_stream(heartbeat: Heartbeat | None) -> dict[str, Any]:
 def _topic(settings: Settings, committed: Offsets) -> dict[str, Any]:
     cluster = find_cluster(settings)
     ends: dict[int, tuple[int, int]] = {}
-    broker = "not running"
+    broker, problem = "not running", None
     if cluster is not None:
         try:
             ends = watermarks(cluster, settings.topic, timeout=_BROKER_SECONDS)
             broker = "running"
-        except BrokerError:
-            broker = "silent"
+        except BrokerError as error:
+            broker, problem = "silent", str(error)
     else:
         ends = checkpointed_watermarks(settings)
     partitions = [
@@ -146,6 +147,7 @@ def _topic(settings: Settings, committed: Offsets) -> dict[str, Any]:
     ]
     return {
         "broker": broker,
+        "broker_problem": problem,
         "bootstrap": None if cluster is None else cluster.bootstrap,
         "topic": settings.topic,
         "partitions": partitions,

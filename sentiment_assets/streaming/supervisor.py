@@ -344,9 +344,7 @@ def _consider_launch(
     if model is None:
         return Skip("No model is chosen: materialize chosen_model first.", Situation.NO_MODEL)
     if lag is None:
-        return Skip(
-            "The Kafka broker does not answer: see `sentiment-assets kafka status`.", Situation.NO_BROKER
-        )
+        return Skip("The Kafka broker does not answer: see `sentiment-assets status`.", Situation.NO_BROKER)
     if lag <= 0:
         return Skip("Nothing to do: every message is scored.", Situation.IDLE)
     if last is not None and failures:

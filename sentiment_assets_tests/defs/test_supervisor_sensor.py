@@ -76,7 +76,7 @@ def test_without_a_broker_the_sensor_names_the_command(settings: Settings, insta
     store.promote(store.save(draft, lambda folder: (folder / "pipeline").mkdir()).version, "test")
     answer = tick(settings, instance)
     assert isinstance(answer, SkipReason)
-    assert "kafka status" in (answer.skip_message or "")
+    assert "sentiment-assets status" in (answer.skip_message or "")
 
 
 def test_an_open_circuit_is_told_to_the_webhook_once(settings: Settings, instance: DagsterInstance) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.text import Text
 from typer.testing import CliRunner
 
 from sentiment_assets.cli import app, printable, row_limit
+from sentiment_assets.terminal import open_console
 
 COMMANDS = (
     ["doctor"], ["up"], ["train"], ["evaluate"], ["score"], ["kafka", "start"], ["kafka", "stop"],
@@ -96,3 +98,12 @@ def test_rows_are_all_or_a_positive_number() -> None:
 
 def test_a_tweet_cannot_drive_the_terminal() -> None:
     assert "\x1b" not in printable("\x1b[2Jgone")
+
+
+def test_markup_of_any_kind_in_a_tweet_is_printed_as_it_was_written(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    open_console().print(Text("\x1b]0;title\x07\x9b2J\r\u202e[red]<b>*x*</b> [link=http://a]y[/link]"))
+    shown = capsys.readouterr().out
+    assert shown.endswith("[red]<b>*x*</b> [link=http://a]y[/link]\n")
+    assert shown[:-1].isprintable()

@@ -72,6 +72,7 @@ def test_a_silent_broker_leaves_the_lag_unknown(settings: Settings) -> None:
     silent = settings.model_copy(update={"kafka_bootstrap": "127.0.0.1:1"})
     status = read_status(silent, audit=False)
     assert (status["broker"], status["lag"], status["partitions"]) == ("silent", None, [])
+    assert "127.0.0.1:1 cannot be reached" in status["broker_problem"]
 
 
 def test_a_stream_that_died_without_a_word_is_called_gone(settings: Settings) -> None:
