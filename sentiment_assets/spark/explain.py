@@ -26,10 +26,9 @@ from pyspark.sql import Row, SparkSession
 from pyspark.sql import functions as F
 
 from sentiment_assets.failures import ModelError
-from sentiment_assets.spark.features import FEATURES
 from sentiment_assets.spark.linear import Linear, linear_part
 from sentiment_assets.spark.scoring import THRESHOLD
-from sentiment_assets.spark.text import PIECES
+from sentiment_assets.spark.text import FEATURES, PIECES
 from sentiment_assets.spark.training import PROBABILITY
 
 FloatArray = npt.NDArray[np.float64]

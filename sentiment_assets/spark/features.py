@@ -35,13 +35,14 @@ from pyspark.sql import functions as F
 
 from sentiment_assets.failures import TrainingError, first_line, last_line
 from sentiment_assets.spark import text
+from sentiment_assets.spark.compiled.counting import FAILURES, learn_vocabularies
+from sentiment_assets.spark.compiled.vectors import vectors
 from sentiment_assets.spark.params import Params
+from sentiment_assets.spark.text import FEATURES, LABEL
 from sentiment_assets.spark.vocabulary import Vocabulary, count_vectorizer, learn_vocabulary
 
 log = logging.getLogger(__name__)
 
-FEATURES = "ml_features"
-LABEL = "label"
 MINIMUM_ROWS = 100
 """Fewer training rows than this cannot carry a vocabulary, let alone a figure worth reading."""
 
@@ -217,7 +218,7 @@ def fit_features(variant: Variant, train: DataFrame, params: Params | None = Non
             "Check that the column text is not empty; lower the limits of the variant; or train on more rows.",
         ) from error
     seconds = time.monotonic() - start
-    size, mean_nonzero = _density(model.transform(train.select(text.TEXT).limit(2_000)))
+    size, mean_nonzero = _density(vectors(model, train.select(text.TEXT, LABEL).limit(2_000)))
     if mean_nonzero == 0:
         raise _no_terms(variant.name, rows)
     return FittedFeatures(
@@ -371,9 +372,6 @@ def _vocabularies(
     train: DataFrame, front: list[Any], limits: dict[str, int], params: NbNgramParams
 ) -> dict[str, Vocabulary]:
     """Vocabulary of each column of terms: by the compiled loops, or else, three times as slow, by Spark's SQL."""
-    # It imports, far below, names of this module.
-    from sentiment_assets.spark.compiled.counting import FAILURES, learn_vocabularies
-
     try:
         learned = learn_vocabularies(
             train,

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import LinearSVCModel, LogisticRegressionModel, NaiveBayesModel
 
-from sentiment_assets.spark.features import FEATURES
+from sentiment_assets.spark.text import FEATURES
 
 
 @dataclass(frozen=True)

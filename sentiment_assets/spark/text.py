@@ -18,6 +18,8 @@ RAW = "ml_text"
 TOKENS = "ml_tokens"
 TERMS = "ml_terms"
 PIECES = "ml_pieces"
+FEATURES = "ml_features"
+LABEL = "label"
 
 URL = "<url>"
 USER = "<user>"

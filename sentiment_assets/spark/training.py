@@ -28,8 +28,6 @@ from pyspark.sql import functions as F
 from sentiment_assets.failures import TrainingError, first_line
 from sentiment_assets.spark.compiled.vectors import vectors as make_vectors
 from sentiment_assets.spark.features import (
-    FEATURES,
-    LABEL,
     FittedFeatures,
     Profile,
     Variant,
@@ -37,6 +35,7 @@ from sentiment_assets.spark.features import (
     fit_features,
 )
 from sentiment_assets.spark.params import Params
+from sentiment_assets.spark.text import FEATURES, LABEL
 
 RAW_PREDICTION = "ml_raw"
 PROBABILITY = "ml_probability"

@@ -77,7 +77,9 @@ def learn_vocabularies(
     def spell(batches: Iterator[Any]) -> Iterator[Any]:
         yield from _spelled(batches, classes.value, order, wanted.value, folder)
 
-    spelled = lowered.select(text.LOWER).mapInArrow(spell, "view TINYINT, place INT, term STRING").toArrow()
+    spelled = (
+        lowered.select(text.LOWER).mapInArrow(spell, "view TINYINT, places BINARY, terms STRING").toArrow()
+    )
     number = rows.count()
     views = (_WORDS, _PIECES) if order else (_WORDS,)
     return [_vocabulary(kept[view], _terms(spelled, view, len(kept[view]["hash"])), number) for view in views]
@@ -98,10 +100,12 @@ def _most_frequent(totals: Any, view: int, limit: int) -> dict[str, Any]:
 def _terms(spelled: Any, view: int, number: int) -> Any:
     """The term at each place; every worker may have spelled it."""
     chosen = spelled.filter(pc.equal(spelled["view"], view))
-    places, first = np.unique(chosen["place"].to_numpy(), return_index=True)
+    where = np.frombuffer(b"".join(chosen["places"].to_pylist()), np.int32)
+    terms = [term for several in chosen["terms"].to_pylist() for term in several.split("\n")]
+    places, first = np.unique(where, return_index=True)
     if len(places) != number:
         raise LookupError(f"{number - len(places)} of {number} terms were counted and not found again")
-    return chosen["term"].take(pa.array(first))
+    return pa.array(terms, pa.string()).take(pa.array(first))
 
 
 def _vocabulary(kept: dict[str, Any], terms: Any, rows: int) -> Vocabulary:
@@ -184,7 +188,10 @@ def _counted(batches: Iterator[Any], classes: Any, order: int, cache: str) -> It
 def _spelled(
     batches: Iterator[Any], classes: Any, order: int, wanted: list[Any], cache: str
 ) -> Iterator[Any]:
-    """In a worker: the wanted terms that occur in one partition, each once."""
+    """In a worker: the wanted terms that occur in one partition, each once.
+
+    Many a row, with a line feed between them, which no term holds: half a million rows cost Spark seconds.
+    """
     use_cache(cache)
     from sentiment_assets.spark.compiled.terms import indexed, letters_needed, spell_terms
 
@@ -211,10 +218,10 @@ def _spelled(
                 if len(chosen):
                     yield pa.RecordBatch.from_arrays(
                         [
-                            pa.array(np.full(len(chosen), view, np.int8)),
-                            pa.array(chosen[:, 0].astype(np.int32)),
-                            pa.array([spelling[begin:end] for _, begin, end in chosen.tolist()]),
+                            pa.array([view], pa.int8()),
+                            pa.array([chosen[:, 0].astype(np.int32).tobytes()]),
+                            pa.array(["\n".join(spelling[begin:end] for _, begin, end in chosen.tolist())]),
                         ],
-                        names=["view", "place", "term"],
+                        names=["view", "places", "terms"],
                     )
             state[:] = 0

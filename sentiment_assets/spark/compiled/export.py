@@ -23,15 +23,14 @@ from pyspark.sql import SparkSession
 from sentiment_assets.spark import text
 from sentiment_assets.spark.compiled.tables import Tables
 from sentiment_assets.spark.compiled.worker import use_cache
-from sentiment_assets.spark.features import FEATURES
 from sentiment_assets.spark.linear import Linear, linear_part
 from sentiment_assets.spark.session import KERNEL_CACHE
+from sentiment_assets.spark.text import FEATURES
 
 FloatArray = npt.NDArray[np.float64]
 
 _ORDERS = range(1, 9)
 _SURROGATES = range(0xD800, 0xE000)
-_BLOCK = 0x1000
 
 
 class NotCompilableError(Exception):
@@ -182,8 +181,8 @@ def view_hashes(view: View) -> npt.NDArray[np.uint64]:
 def character_classes(spark: SparkSession) -> npt.NDArray[np.uint8]:
     """Class bits of every code point, as the regular expressions of this JVM see them; asked once a process.
 
-    Each expression is applied to blocks of code points and puts a character of the class in place of each member,
-    so the members are where that character stands afterwards.
+    Each expression puts a character of the class in place of each member, so the members are where that character
+    stands afterwards.
     """
     from sentiment_assets.spark.compiled.kernel import CODE_POINTS, LETTER, LINE_END, SPACE, WORD
 
@@ -193,22 +192,13 @@ def character_classes(spark: SparkSession) -> npt.NDArray[np.uint8]:
         (SPACE, r"[\s\p{Z}]", " "),
         (LINE_END, ".", "x"),
     )
-    blocks = [
-        (first, "".join(chr(code) for code in range(first, first + _BLOCK) if code not in _SURROGATES))
-        for first in range(0, CODE_POINTS, _BLOCK)
-    ]
-    found = (
-        spark.createDataFrame([block for block in blocks if block[1]], "first INT, block STRING")
-        .selectExpr(
-            "first",
-            *(f"regexp_replace(block, r'{rule}', '{member}') AS c{bit}" for bit, rule, member in rules),
-        )
-        .collect()
-    )
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None  # noqa: S101  a session that runs has its gateway
+    codes = np.array([code for code in range(CODE_POINTS) if code not in _SURROGATES], np.uint32)
+    every = codes.tobytes().decode("utf-32-le")
     classes = np.zeros(CODE_POINTS, np.uint8)
-    for row in found:
-        codes = np.array([c for c in range(row["first"], row["first"] + _BLOCK) if c not in _SURROGATES])
-        for bit, rule, member in rules:
-            marked = np.frombuffer(row[f"c{bit}"].encode("utf-32-le"), np.uint32) == ord(member)
-            classes[codes] |= np.where(marked != (rule == "."), bit, 0).astype(np.uint8)
+    for bit, rule, member in rules:
+        found = jvm.java.util.regex.Pattern.compile(rule).matcher(every).replaceAll(member)
+        marked = np.frombuffer(found.encode("utf-32-le"), np.uint32) == ord(member)
+        classes[codes] |= np.where(marked != (rule == "."), bit, 0).astype(np.uint8)
     return classes

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -34,8 +35,8 @@ from sentiment_assets.spark.compiled.export import (
     view_hashes,
 )
 from sentiment_assets.spark.compiled.worker import buffers, use_cache
-from sentiment_assets.spark.features import FEATURES, LABEL
 from sentiment_assets.spark.session import KERNEL_CACHE
+from sentiment_assets.spark.text import FEATURES, LABEL
 
 if TYPE_CHECKING:
     from pyspark.core.broadcast import Broadcast
@@ -123,29 +124,39 @@ def vectors(features: PipelineModel, rows: DataFrame) -> DataFrame:
     Parameters
     ----------
     features
-        A fitted pipeline from ``text`` to ``ml_features``.
+        A fitted pipeline from ``text`` to ``ml_features``. The first rows asked of it decide who makes its vectors.
     rows
         Columns ``text STRING, label DOUBLE``.
     """
-    mllib = features.transform(rows).select(LABEL, FEATURES)
-    session = rows.sparkSession
-    folder = str(session.conf.get(KERNEL_CACHE))
-    use_cache(folder)
+    if features not in _agreed:
+        _agreed[features] = _tables_that_agree(features, rows)
+    shared = _agreed[features]
+    if shared is None:
+        return features.transform(rows).select(LABEL, FEATURES)
+    return _compiled(shared, rows)
+
+
+_agreed: "WeakKeyDictionary[PipelineModel, Broadcast[FeatureTables] | None]" = WeakKeyDictionary()
+
+
+def _tables_that_agree(features: PipelineModel, rows: DataFrame) -> "Broadcast[FeatureTables] | None":
+    """Tables with which the loops make MLlib's vectors of the first rows; None when there are none."""
+    use_cache(str(rows.sparkSession.conf.get(KERNEL_CACHE)))
     try:
-        shared = session.sparkContext.broadcast(feature_tables(features))
+        shared = rows.sparkSession.sparkContext.broadcast(feature_tables(features))
         tried = rows.limit(_TRIED_ROWS).localCheckpoint()
         expected = features.transform(tried).select(FEATURES).collect()
-        found = _compiled(shared, tried, folder).select(FEATURES).collect()
+        found = _compiled(shared, tried).select(FEATURES).collect()
     except NotCompilableError as error:
         log.debug("The vectors are made by MLlib: %s.", error)
-        return mllib
+        return None
     except FAILURES as error:
         log.warning("The vectors are made by MLlib: the compiled loops failed (%s).", last_line(error))
-        return mllib
+        return None
     if not all(_same(ours[0], theirs[0]) for ours, theirs in zip(found, expected, strict=True)):
         log.warning("The vectors are made by MLlib: those of the compiled loops differ.")
-        return mllib
-    return _compiled(shared, rows, folder)
+        return None
+    return shared
 
 
 def _same(ours: Any, theirs: Any) -> bool:
@@ -156,7 +167,9 @@ def _same(ours: Any, theirs: Any) -> bool:
     )
 
 
-def _compiled(shared: "Broadcast[FeatureTables]", rows: DataFrame, folder: str) -> DataFrame:
+def _compiled(shared: "Broadcast[FeatureTables]", rows: DataFrame) -> DataFrame:
+    folder = str(rows.sparkSession.conf.get(KERNEL_CACHE))
+
     def make(batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:
             yield batch_vectors(batch, shared.value, folder)
