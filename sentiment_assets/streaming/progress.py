@@ -32,8 +32,8 @@ class Batch:
     start, end, latest
         Offsets by partition: where the batch begins and ends, and where the topic ended when it was planned.
     bad, rows, positives
-        Messages that cannot be scored, rows written, positive ones among them. ``None`` when Spark reports none:
-        the sink skipped a batch it already had.
+        Messages that cannot be scored, rows written, positive ones among them. ``None`` when nothing was counted:
+        the sink skipped a batch that it already had, since a crash came between its commit and Spark's own.
     median_sent_at
         Median of its messages' Kafka timestamps, in seconds since the epoch.
     """
@@ -75,13 +75,17 @@ def read_batch(progress: str, topic: str) -> Batch:
     source = report["sources"][0]
     observed: dict[str, dict[str, Any]] = report.get("observedMetrics") or {}
     intake, scored = observed.get(INTAKE) or {}, observed.get(SCORED) or {}
+    start, end = _offsets(source["startOffset"], topic), _offsets(source["endOffset"], topic)
+    if end != start and not intake.get("messages"):
+        # A batch that the sink skips is reported with zeros, as if it held no message.
+        intake, scored = {}, {}
     return Batch(
         number=report["batchId"],
         started_at=datetime.fromisoformat(report["timestamp"]).timestamp(),
         seconds=report["durationMs"].get("triggerExecution", 0) / 1000,
         messages=report["numInputRows"],
-        start=_offsets(source["startOffset"], topic),
-        end=_offsets(source["endOffset"], topic),
+        start=start,
+        end=end,
         latest=_offsets(source["latestOffset"], topic),
         bad=intake.get("bad"),
         rows=scored.get("rows"),

@@ -111,6 +111,28 @@ def test_dead_letters_that_a_crash_left_behind_are_written_once(
     assert_exactly_once(drained, before["predictions"], before["dead_letters"])
 
 
+def test_letters_of_a_batch_that_was_written_but_not_recorded_are_found(
+    spark: SparkSession, broker: str, tmp_path: Path
+) -> None:
+    """As if the process died after Delta's commit of the predictions, before all that follows it."""
+    settings = fresh_stream(spark, tmp_path / "home", broker)
+    send(settings, [tweet(1), tweet(2)])
+    drain(spark, settings)
+    position = settings.checkpoints / "dead_letters" / "position.json"
+    kept = position.read_bytes()
+    send(settings, [tweet(3), Message(None, b"bad")])
+    drain(spark, settings)
+    commits = settings.checkpoints / "predictions" / "commits"
+    newest = max(commits.glob("[0-9]*"), key=lambda file: int(file.name))
+    newest.unlink()
+    (commits / f".{newest.name}.crc").unlink()
+    position.write_bytes(kept)
+    DeltaTable(str(settings.table("dead_letters"))).delete("offset >= 0")
+    send(settings, [tweet(4)])
+    drain(spark, settings)
+    assert_exactly_once(settings, 4, 1)
+
+
 def test_a_batch_that_was_written_but_not_recorded_is_not_written_again(
     spark: SparkSession, drained: Settings
 ) -> None:

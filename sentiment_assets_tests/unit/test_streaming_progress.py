@@ -45,7 +45,15 @@ def test_a_report_is_read_with_offsets_counts_and_times() -> None:
     assert batch.ended_at == 1714564801.5 + 0.8
 
 
-@pytest.mark.parametrize("observed", [{}, None, {"intake": {"messages": None, "bad": None}}])
+@pytest.mark.parametrize(
+    "observed",
+    [
+        {},
+        None,
+        {"intake": {"messages": None, "bad": None}},
+        {"intake": {"messages": 0, "bad": 0, "median_ms": None}, "scored": {"rows": 0, "positives": 0}},
+    ],
+)
 def test_a_batch_that_the_sink_skipped_has_unknown_counts(observed: object) -> None:
     batch = read_batch(report(1, 15, observedMetrics=observed), "tweets")
     assert (batch.bad, batch.rows, batch.median_sent_at) == (None, None, None)
