@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from typing import Any
+from typing import Any, Self
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at run time only
@@ -73,23 +73,23 @@ def ensure_topic(cluster: Cluster, topic: str, partitions: int, timeout: float =
         When the cluster cannot be reached or refuses.
     """
     deadline = time.monotonic() + timeout
-    admin = _Admin(cluster, timeout)
-    if (existing := admin.describe(topic)) is not None:
-        return len(existing.partitions)
-    # Replication factor -1: the cluster's own default (KIP-464).
-    new = NewTopic(topic, num_partitions=partitions, replication_factor=-1)
-    created = admin.client.create_topics([new], operation_timeout=timeout, request_timeout=timeout)
-    try:
-        admin.answer(created[topic])
-    except KafkaException as error:
-        if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise admin.refused(error) from error
-    # The controller answers before the brokers know: until they do, clients are told that there is no such topic.
-    while time.monotonic() < deadline:
-        described = admin.describe(topic)
-        if described is not None and all(part.leader is not None for part in described.partitions):
-            return len(described.partitions)
-        time.sleep(0.02)
+    with _Admin(cluster, timeout) as admin:
+        if (existing := admin.describe(topic)) is not None:
+            return len(existing.partitions)
+        # Replication factor -1: the cluster's own default (KIP-464).
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=-1)
+        created = admin.client.create_topics([new], operation_timeout=timeout, request_timeout=timeout)
+        try:
+            admin.answer(created[topic])
+        except KafkaException as error:
+            if _code(error) != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise admin.refused(error) from error
+        # The controller answers before the brokers know: until they do, clients are told that there is no such topic.
+        while time.monotonic() < deadline:
+            described = admin.describe(topic)
+            if described is not None and all(part.leader is not None for part in described.partitions):
+                return len(described.partitions)
+            time.sleep(0.02)
     raise BrokerError(
         f"Kafka at {cluster} did not make the topic {topic} within {timeout:g} s.", _next_step()
     )
@@ -103,11 +103,11 @@ def remove_topic(cluster: Cluster, topic: str, timeout: float = 10.0) -> None:
     BrokerError
         When the cluster cannot be reached or refuses.
     """
-    admin = _Admin(cluster, timeout)
-    try:
-        admin.answer(admin.client.delete_topics([topic], request_timeout=timeout)[topic])
-    except KafkaException as error:
-        raise admin.refused(error) from error
+    with _Admin(cluster, timeout) as admin:
+        try:
+            admin.answer(admin.client.delete_topics([topic], request_timeout=timeout)[topic])
+        except KafkaException as error:
+            raise admin.refused(error) from error
 
 
 def topic_id(cluster: Cluster, topic: str, timeout: float = 5.0) -> str | None:
@@ -123,7 +123,8 @@ def topic_id(cluster: Cluster, topic: str, timeout: float = 5.0) -> str | None:
     BrokerError
         When the cluster cannot be reached.
     """
-    described = _Admin(cluster, timeout).describe(topic)
+    with _Admin(cluster, timeout) as admin:
+        described = admin.describe(topic)
     return None if described is None else str(described.topic_id)
 
 
@@ -141,14 +142,14 @@ def watermarks(cluster: Cluster, topic: str, timeout: float = 3.0) -> dict[int, 
     BrokerError
         When the cluster cannot be reached.
     """
-    admin = _Admin(cluster, timeout)
-    described = admin.describe(topic)
-    if described is None:
-        return {}
-    earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-    latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-    low = admin.offsets(described, earliest)
-    high = admin.offsets(described, latest)
+    with _Admin(cluster, timeout) as admin:
+        described = admin.describe(topic)
+        if described is None:
+            return {}
+        earliest: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        low = admin.offsets(described, earliest)
+        high = admin.offsets(described, latest)
     return {partition: (low[partition], high[partition]) for partition in sorted(high)}
 
 
@@ -164,13 +165,22 @@ class _Admin:
 
     librdkafka tries a refused login again and again, and the question would only time out: the reason is an event
     of the client, which has to be fetched.
+
+    It ends with its ``with`` block. Left to the garbage collector, which may run in the client's own thread while
+    that delivers an answer, it would end the whole process: librdkafka aborts when one of its threads is to wait for
+    itself (``rd_kafka_destroy_app``).
     """
 
     def __init__(self, cluster: Cluster, timeout: float) -> None:
         self.cluster, self.timeout = cluster, timeout
         self._faults: list[KafkaError] = []
-        # Not a method of ours: a client that refers to its owner lives, with its threads, until garbage is collected.
         self.client = AdminClient(quiet(cluster) | {"error_cb": self._faults.append})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.__exit__(None, None, None)
 
     def describe(self, topic: str) -> TopicDescription | None:
         """Metadata of one topic: unlike a metadata request by name, this never creates the topic."""

@@ -147,8 +147,8 @@ def test_a_topic_made_anew_is_refused_and_a_reset_starts_over(
     settings = fresh_stream(spark, tmp_path / "home", broker)
     send(settings, (tweet(n) for n in range(5)))
     drain(spark, settings)
-    admin = AdminClient({"bootstrap.servers": broker})
-    admin.delete_topics([settings.topic])[settings.topic].result(timeout=30)
+    with AdminClient({"bootstrap.servers": broker}) as admin:
+        admin.delete_topics([settings.topic])[settings.topic].result(timeout=30)
     _recreate(settings)
     send(settings, (tweet(n) for n in range(3)))
     with pytest.raises(StreamError, match=r"made anew.*reset --stream"):
@@ -178,9 +178,9 @@ def test_messages_that_retention_took_unscored_are_an_error_with_a_next_step(
     drain(spark, settings)
     send(settings, (tweet(n) for n in range(5, 20)))
     gone = TopicPartition(settings.topic, 0, 15)
-    admin = AdminClient({"bootstrap.servers": broker})
-    for deleted in admin.delete_records([gone]).values():
-        deleted.result(timeout=30)
+    with AdminClient({"bootstrap.servers": broker}) as admin:
+        for deleted in admin.delete_records([gone]).values():
+            deleted.result(timeout=30)
     with pytest.raises(StreamError, match=r"Kafka no longer has.*reset --stream"):
         drain(spark, settings)
     beat = read_heartbeat(settings)

@@ -93,8 +93,8 @@ class SecuredBroker(EmbeddedBroker):
         """Make a user's password known to SCRAM-SHA-512 as well."""
         how = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
         change = UserScramCredentialUpsertion(user, how, self._users[user].encode())
-        admin = self._admin()
-        admin.alter_user_scram_credentials([change])[user].result(timeout=30)
+        with self._admin() as admin:
+            admin.alter_user_scram_credentials([change])[user].result(timeout=30)
 
     def grant(self, user: str, topic: str, *operations: AclOperation) -> None:
         """Allow a user to do something with a topic."""
@@ -105,9 +105,9 @@ class SecuredBroker(EmbeddedBroker):
             )
             for operation in operations
         ]  # fmt: skip
-        admin = self._admin()
-        for granted in admin.create_acls(rights).values():
-            granted.result(timeout=30)
+        with self._admin() as admin:
+            for granted in admin.create_acls(rights).values():
+                granted.result(timeout=30)
 
     def _properties(self, data: Path, client_port: int, controller_port: int) -> dict[str, object]:
         values = super()._properties(data, client_port, controller_port)

@@ -7,21 +7,24 @@ import psutil
 import pytest
 
 from sentiment_assets.failures import BrokerError
-from sentiment_assets.kafka.client import ensure_topic, topic_id, watermarks
+from sentiment_assets.kafka.client import ensure_topic, remove_topic, topic_id, watermarks
 from sentiment_assets.kafka.cluster import BROKER, Cluster, find_cluster
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
 
-
-@pytest.mark.parametrize(
+asked = pytest.mark.parametrize(
     "ask",
     [
         lambda cluster: ensure_topic(cluster, "tweets", 1, timeout=0.5),
+        lambda cluster: remove_topic(cluster, "tweets", timeout=0.5),
         lambda cluster: topic_id(cluster, "tweets", timeout=0.5),
         lambda cluster: watermarks(cluster, "tweets", timeout=0.5),
     ],
-    ids=["ensure_topic", "topic_id", "watermarks"],
+    ids=["ensure_topic", "remove_topic", "topic_id", "watermarks"],
 )
+
+
+@asked
 def test_a_broker_that_is_not_there_is_an_error_and_not_a_hang(
     ask: Callable[[Cluster], object], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -29,6 +32,17 @@ def test_a_broker_that_is_not_there_is_an_error_and_not_a_hang(
     with pytest.raises(BrokerError, match=nowhere):
         ask(Cluster(nowhere))
     assert capfd.readouterr() == ("", ""), "librdkafka's log must not reach the console"
+
+
+@asked
+def test_a_client_ends_with_its_question_though_the_error_is_kept(ask: Callable[[Cluster], object]) -> None:
+    process = psutil.Process()
+    before = process.num_threads()
+    with pytest.raises(BrokerError) as kept:
+        ask(Cluster(f"127.0.0.1:{free_port()}"))
+    # A client that the traceback keeps would be left to the garbage collector, which may run in the client's thread.
+    assert process.num_threads() <= before
+    assert kept.tb is not None
 
 
 def test_a_configured_cluster_comes_before_the_embedded_broker(settings: Settings) -> None:
