@@ -397,7 +397,7 @@ def _normalised(vocabulary: Vocabulary, terms: str, output: str) -> list[Any]:
     counts, weighted = f"{output}_tf", f"{output}_tfidf"
     idf = Vectors.dense(np.asarray(vocabulary.idf()))
     return [
-        count_vectorizer(vocabulary, terms, counts),
+        count_vectorizer(vocabulary.terms, terms, counts),
         ElementwiseProduct(inputCol=counts, outputCol=weighted, scalingVec=idf),
         Normalizer(inputCol=weighted, outputCol=output),
     ]

@@ -4,6 +4,7 @@ Belongs here: the counting in Spark, the weights that follow from the counts, an
 Does not belong here: where terms come from (``text``), which variant uses them (``features``).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -99,8 +100,8 @@ def learn_vocabulary(
     )
 
 
-def count_vectorizer(vocabulary: Vocabulary, terms: str, output: str) -> CountVectorizerModel:
-    """Stage that turns the array ``terms`` into the binary vector ``output``.
+def count_vectorizer(vocabulary: Sequence[str], column: str, output: str) -> CountVectorizerModel:
+    """Stage that turns the array of terms ``column`` into the binary vector ``output``.
 
     ``CountVectorizerModel.from_vocabulary`` sends the terms to the JVM one call each: 33 s for 360,000 of them
     (measured). Here they travel as one string, split on the other side: 1 s.
@@ -108,6 +109,6 @@ def count_vectorizer(vocabulary: Vocabulary, terms: str, output: str) -> CountVe
     context = SparkSession.active().sparkContext
     jvm = context._jvm
     assert jvm is not None  # noqa: S101  a context that runs has its gateway
-    array = jvm.java.util.regex.Pattern.compile("\n").split("\n".join(vocabulary.terms))
+    array = jvm.java.util.regex.Pattern.compile("\n").split("\n".join(vocabulary))
     model = CountVectorizerModel(jvm.org.apache.spark.ml.feature.CountVectorizerModel(array))
-    return model.setInputCol(terms).setOutputCol(output).setBinary(True)
+    return model.setInputCol(column).setOutputCol(output).setBinary(True)

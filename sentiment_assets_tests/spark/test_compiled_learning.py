@@ -1,5 +1,6 @@
 """The compiled loops of training: the terms, counts and vectors that Spark SQL and MLlib find, to the last bit."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +9,7 @@ from pyspark.ml import PipelineModel
 
 from sentiment_assets.spark import text
 from sentiment_assets.spark.compiled import counting
+from sentiment_assets.spark.compiled import vectors as compiled_vectors
 from sentiment_assets.spark.compiled.agreement import hostile_texts
 from sentiment_assets.spark.compiled.counting import learn_vocabularies
 from sentiment_assets.spark.compiled.vectors import vectors
@@ -110,6 +112,20 @@ def test_the_loops_make_the_vectors_that_mllib_makes(hostile: "DataFrame", order
     found = [tuple(row) for row in ours.collect()]
     expected = [tuple(row) for row in model.transform(hostile).select("label", FEATURES).collect()]
     assert found == expected
+
+
+@pytest.mark.parametrize("fault", ["a weight", "a term"])
+def test_loops_that_make_other_vectors_are_not_used(
+    hostile: "DataFrame", monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    variant = VARIANTS["nb_ngrams"]
+    model = variant.learn(hostile, variant.defaults)
+    tables = compiled_vectors.feature_tables(model)
+    hashes = tables.word_hashes.copy()
+    hashes[0] += 1
+    faults = {"a weight": {"ratio": tables.ratio * 1.001}, "a term": {"word_hashes": hashes}}
+    monkeypatch.setattr(compiled_vectors, "feature_tables", lambda _: replace(tables, **faults[fault]))
+    assert "MapInArrow" not in vectors(model, hostile)._jdf.queryExecution().toString()
 
 
 def test_features_of_another_kind_are_made_by_mllib(labelled: "DataFrame") -> None:

@@ -40,7 +40,7 @@ def test_one_aggregation_counts_what_mllibs_estimators_count(labelled: "DataFram
     theirs = CountVectorizer(inputCol=text.TERMS, outputCol="tf", binary=True, minDF=2).fit(rows)
     assert set(vocabulary.terms) == set(theirs.vocabulary)
 
-    counted = count_vectorizer(vocabulary, text.TERMS, "tf").transform(rows)
+    counted = count_vectorizer(vocabulary.terms, text.TERMS, "tf").transform(rows)
     idf = IDF(inputCol="tf", outputCol="x").fit(counted).idf.toArray()
     np.testing.assert_allclose(vocabulary.idf(), idf)
     negative, positive = NaiveBayes(featuresCol="tf", labelCol="label").fit(counted).theta.toArray()
