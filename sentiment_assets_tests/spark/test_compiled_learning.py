@@ -76,8 +76,8 @@ def test_tables_that_are_full_are_handed_over_and_nothing_is_lost(
     handed_over = 0
     for batch in counting._counted(iter(batches), classes, ORDER, ""):
         handed_over += 1
-        for view, key, documents, positive in zip(*(c.to_pylist() for c in batch.columns), strict=True):
-            counts = found.setdefault((view, key), np.zeros(2, np.int64))
+        for key, documents, positive in counting._unpacked(batch).tolist():
+            counts = found.setdefault((batch["view"][0].as_py(), key), np.zeros(2, np.int64))
             counts += (documents, positive)
     assert handed_over > 4
     totals = [

@@ -2,8 +2,9 @@
 
 Where a limit cuts through terms of the same count, ``vocabulary`` keeps the first by spelling, this by hash.
 
-Python workers count hashes of 8 bytes instead of handing strings to Spark; Spark adds up; only the terms that stay
-are spelled. Does not belong here: the loops (``terms``), which rows are counted, what follows from the counts.
+Python workers count hashes of 8 bytes instead of handing strings to Spark, and add up each other's counts by bucket;
+only the terms that stay are spelled.
+Does not belong here: the loops (``terms``), which rows are counted, what follows from the counts.
 """
 
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ import pyarrow.compute as pc
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from sentiment_assets.spark import text
 from sentiment_assets.spark.compiled.export import character_classes
@@ -32,6 +32,12 @@ _WORDS, _PIECES = 0, 1
 _FIRST_SLOTS, _MOST_SLOTS = 1 << 16, 1 << 23
 """A table of a worker grows up to 8 M slots (200 MB); then it is handed over and begun anew."""
 _LETTERS = 1 << 22
+
+_COUNT = np.dtype([("hash", "<u8"), ("documents", "<i4"), ("positive", "<i4")])
+_BUCKET_SHIFT = np.uint64(58)
+"""Bucket of a hash: its first six bits."""
+_PACKED = "view TINYINT, bucket INT, counts BINARY"
+"""Many counts in one row: millions of rows of one count each cost Spark seconds to add up."""
 
 
 def learn_vocabularies(
@@ -64,11 +70,14 @@ def learn_vocabularies(
     def count(batches: Iterator[Any]) -> Iterator[Any]:
         yield from _counted(batches, classes.value, order, folder)
 
+    def add_up(group: Any) -> Any:
+        return _added_up(group, min_documents)
+
     totals = (
-        lowered.mapInArrow(count, "view TINYINT, hash BIGINT, documents BIGINT, positive BIGINT")
-        .groupBy("view", "hash")
-        .agg(F.sum("documents").alias("documents"), F.sum("positive").alias("positive"))
-        .where(F.col("documents") >= min_documents)
+        lowered.mapInArrow(count, _PACKED)
+        .groupBy("view", "bucket")
+        .applyInArrow(add_up, _PACKED)
+        .select("view", "counts")
         .toArrow()
     )
     kept = [_most_frequent(totals, view, limits[view]) for view in (_WORDS, _PIECES)]
@@ -87,14 +96,35 @@ def learn_vocabularies(
 
 def _most_frequent(totals: Any, view: int, limit: int) -> dict[str, Any]:
     """Hashes with their counts, the most frequent first."""
-    columns = {
-        name: totals[name].to_numpy()[totals["view"].to_numpy() == view]
-        for name in ("hash", "documents", "positive")
-    }
-    order = np.lexsort((columns["hash"], -columns["documents"]))[:limit]
-    found = {name: values[order] for name, values in columns.items()}
-    found["hash"] = found["hash"].astype(np.int64).view(np.uint64)
-    return found
+    found = _unpacked(totals.filter(pc.equal(totals["view"], view)))
+    order = np.lexsort((found["hash"].view(np.int64), -found["documents"]))[:limit]
+    return {name: found[name][order] for name in _COUNT.names or ()}
+
+
+def _unpacked(table: Any) -> npt.NDArray[np.void]:
+    return np.frombuffer(b"".join(table["counts"].to_pylist()), _COUNT)
+
+
+def _packed(view: int, buckets: npt.NDArray[np.int32], counts: list[bytes]) -> Any:
+    columns = [
+        pa.array(np.full(len(buckets), view, np.int8)),
+        pa.array(buckets),
+        pa.array(counts, pa.binary()),
+    ]
+    return pa.RecordBatch.from_arrays(columns, names=["view", "bucket", "counts"])
+
+
+def _added_up(group: Any, min_documents: int) -> Any:
+    """In a worker: the totals of one bucket, without the hashes of too few texts."""
+    every = _unpacked(group)
+    every = every[np.argsort(every["hash"])]
+    begins = np.flatnonzero(np.r_[True, every["hash"][1:] != every["hash"][:-1]])
+    totals = every[begins]
+    for name in ("documents", "positive"):
+        totals[name] = np.add.reduceat(every[name], begins)
+    kept = totals[totals["documents"] >= min_documents].tobytes()
+    view, bucket = group["view"][0].as_py(), group["bucket"].to_numpy()[:1]
+    return pa.Table.from_batches([_packed(view, bucket, [kept])])
 
 
 def _terms(spelled: Any, view: int, number: int) -> Any:
@@ -139,18 +169,17 @@ class _Counts:
         grow(self.keys, self.counts, self.stamps, larger.keys, larger.counts, larger.stamps)
         return larger
 
-    def batches(self, view: int) -> Iterator[Any]:
+    def packed(self, view: int) -> Any:
+        """The counts, those of each bucket in one row."""
         taken = np.flatnonzero(self.keys)
-        for part in np.array_split(taken, max(1, len(taken) // 100_000)):
-            yield pa.RecordBatch.from_arrays(
-                [
-                    pa.array(np.full(len(part), view, np.int8)),
-                    pa.array(self.keys[part].view(np.int64)),
-                    pa.array(self.counts[part, 0].astype(np.int64)),
-                    pa.array(self.counts[part, 1].astype(np.int64)),
-                ],
-                names=["view", "hash", "documents", "positive"],
-            )
+        bucket = (self.keys[taken] >> _BUCKET_SHIFT).astype(np.int32)
+        order = np.argsort(bucket, kind="stable")
+        counts = np.empty(len(taken), _COUNT)
+        counts["hash"] = self.keys[taken][order]
+        counts["documents"], counts["positive"] = self.counts[taken][order].T
+        numbers, begins = np.unique(bucket[order], return_index=True)
+        parts = np.split(counts, begins[1:]) if len(numbers) else []
+        return _packed(view, numbers, [part.tobytes() for part in parts])
 
 
 def _counted(batches: Iterator[Any], classes: Any, order: int, cache: str) -> Iterator[Any]:
@@ -176,13 +205,13 @@ def _counted(batches: Iterator[Any], classes: Any, order: int, cache: str) -> It
                 break
             for view in np.flatnonzero(lacking).tolist():
                 if len(tables[view].keys) >= _MOST_SLOTS and used[view]:
-                    yield from tables[view].batches(view)
+                    yield tables[view].packed(view)
                     tables[view], used[view] = _Counts.empty(_FIRST_SLOTS), 0
                 while len(tables[view].keys) < 2 * (used[view] + lacking[view]):
                     tables[view] = tables[view].grown()
         seen += batch.num_rows
     for view in (_WORDS, _PIECES):
-        yield from tables[view].batches(view)
+        yield tables[view].packed(view)
 
 
 def _spelled(
