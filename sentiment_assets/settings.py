@@ -190,7 +190,11 @@ class Settings(BaseSettings):
         default=300, ge=1, description="A streaming run with no new message for so long ends."
     )
     max_offsets_per_trigger: int = Field(
-        default=100_000, ge=1, description="Most messages of one micro-batch."
+        default=250_000, ge=1, description="Most messages of one micro-batch."
+    )
+    neutral_band: Literal["off", "model"] = Field(
+        default="off",
+        description="'model': tweets inside the model's own neutral band are called neutral; 'off': none is.",
     )
     heartbeat_timeout_seconds: int = Field(
         default=90, ge=10, description="A streaming run whose heartbeat is older is taken for dead."

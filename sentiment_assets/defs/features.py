@@ -21,6 +21,7 @@ from sentiment_assets.resources.vectors import VectorCache
 from sentiment_assets.schemas import TRAIN_TWEETS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark import delta
+from sentiment_assets.spark.compiled.vectors import made_by
 from sentiment_assets.spark.features import VARIANTS, Variant, fit_features
 
 
@@ -89,6 +90,7 @@ def build_feature_asset(variant: Variant, priority: int) -> AssetsDefinition:
                 "model_version": MetadataValue.text(manifest.version),
                 "path": MetadataValue.path(str(model_store.folder(manifest.version))),
                 "source_note": MetadataValue.text(provenance.source_note),
+                "vectors_by": MetadataValue.text(made_by(fitted.model)),
                 **figures,
             },
         )

@@ -87,7 +87,7 @@ def backfill(
     def stage(spark: SparkSession, plan: Plan, piece: str, model: Model) -> None:
         nonlocal at
         content, at = backfills.content_of(plan, piece, everything, at)
-        backfills.stage_piece(spark, staging, plan, piece, model, content)
+        backfills.stage_piece(spark, settings, staging, plan, piece, model, content)
 
     plan = backfills.plan_backfill(file, lambda: _messages(file, encoding), name)
     with only_one(settings, "backfill"):

@@ -1,7 +1,7 @@
 """The neutral band: probabilities so close to one half that a verdict would be little better than a coin.
 
-Belongs here: choosing its width on validation rows, and the sentiment with it as an expression.
-Does not belong here: whether a stream uses it (``streaming``); by default nothing does.
+Belongs here: choosing its width on validation rows.
+Does not belong here: applying it (``scoring``), whether a stream does (``streaming``); by default none does.
 
 The labels of the corpus know no neutral tweets, so the width cannot be learned from any. It follows from the model's
 own reliability instead: inside the band it is right less often than :data:`TARGET`.
@@ -10,12 +10,10 @@ own reliability instead: inside the band it is right less often than :data:`TARG
 from dataclasses import dataclass
 
 import numpy as np
-from pyspark.sql import Column
-from pyspark.sql import functions as F
 
 from sentiment_assets.spark.curves import calibration_error
 from sentiment_assets.spark.evaluation import REPORT, SELECTION, ScoreCounts, ScoredRows
-from sentiment_assets.spark.scoring import THRESHOLD, sentiment_expr
+from sentiment_assets.spark.scoring import THRESHOLD
 
 TARGET = 0.6
 """A verdict that is right less often than this is not worth giving."""
@@ -95,13 +93,6 @@ def trust_of(rows: ScoredRows) -> dict[str, float]:
         "neutral_accuracy": neutral.accuracy_outside,
         "calibration_error": calibration_error(counts),
     }
-
-
-def sentiment_with_band(probability: Column, band: float) -> Column:
-    """'positive', 'negative', or 'neutral' where |P(positive) - 0.5| is under ``band``; 0 is no band."""
-    verdict = sentiment_expr(probability)
-    near = F.abs(probability - F.lit(THRESHOLD)) < F.lit(band)
-    return F.when(near, F.lit("neutral")).otherwise(verdict) if band else verdict
 
 
 def _share(part: float, whole: float) -> float:

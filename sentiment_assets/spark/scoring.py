@@ -44,6 +44,8 @@ def score(model: Model, frame: DataFrame) -> DataFrame:
     return model.transform(frame.select(*kept)).select(*kept, positive)
 
 
-def sentiment_expr(probability: Column) -> Column:
-    """'positive' or 'negative' from P(positive)."""
-    return F.when(probability > THRESHOLD, F.lit("positive")).otherwise(F.lit("negative"))
+def sentiment_expr(probability: Column, band: float = 0.0) -> Column:
+    """'positive' or 'negative' from P(positive); 'neutral' where |P(positive) - 0.5| is under ``band``."""
+    verdict = F.when(probability > THRESHOLD, F.lit("positive")).otherwise(F.lit("negative"))
+    near = F.abs(probability - F.lit(THRESHOLD)) < F.lit(band)
+    return F.when(near, F.lit("neutral")).otherwise(verdict) if band else verdict

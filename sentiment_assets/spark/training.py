@@ -415,7 +415,7 @@ ALGORITHMS: dict[str, Algorithm] = {
         Algorithm(
             "logistic_regression",
             "Logistic regression",
-            "1",
+            "2",
             LogisticRegressionParams(),
             _logistic_regression,
         ),

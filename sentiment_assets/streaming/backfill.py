@@ -19,9 +19,11 @@ from pyspark.sql import functions as F
 from sentiment_assets.failures import SourceError
 from sentiment_assets.kafka.replay import Message
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
+from sentiment_assets.settings import Settings
 from sentiment_assets.spark.scoring import Model
 from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.query import predictions
+from sentiment_assets.streaming.serving import neutral_band
 from sentiment_assets.streaming.staging import Plan, Staging, pieces_of
 
 PIECE_MESSAGES = 100_000
@@ -99,6 +101,7 @@ def job_name(topic: str, model_version: str) -> str:
 
 def stage_piece(
     spark: SparkSession,
+    settings: Settings,
     staging: Staging,
     plan: Plan,
     piece: str,
@@ -138,7 +141,9 @@ def stage_piece(
     staging.write(
         piece,
         {
-            PREDICTIONS.name: predictions(frame, model, plan.model_version),
+            PREDICTIONS.name: predictions(
+                frame, model, plan.model_version, neutral_band(settings, plan.model_version)
+            ),
             DEAD_LETTERS.name: letters.select(DEAD_LETTERS.column_names),
         },
     )

@@ -39,7 +39,7 @@ from sentiment_assets.streaming.pulse import Pulse
 from sentiment_assets.streaming.query import predictions, read_topic, start
 from sentiment_assets.streaming.reports import Reports
 from sentiment_assets.streaming.reset import finish_reset
-from sentiment_assets.streaming.serving import Served, serve, version_to_serve
+from sentiment_assets.streaming.serving import Served, neutral_band, serve, version_to_serve
 from sentiment_assets.streaming.staging import commit_waiting, waiting_jobs
 from sentiment_assets.streaming.warm_up import warm_up
 
@@ -209,7 +209,10 @@ class _Lease:
         letters = self._resume_dead_letters(pair.pair_id)
         with explained():
             messages = read_topic(self._spark, self._settings, self._cluster)
-            query = start(predictions(messages, served.model, version), self._settings)
+            query = start(
+                predictions(messages, served.model, version, neutral_band(self._settings, version)),
+                self._settings,
+            )
         try:
             pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
             if self._warm:

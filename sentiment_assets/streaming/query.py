@@ -44,7 +44,7 @@ def read_topic(spark: SparkSession, settings: Settings, cluster: Cluster) -> Dat
     )
 
 
-def predictions(messages: DataFrame, model: Model, version: str) -> DataFrame:
+def predictions(messages: DataFrame, model: Model, version: str, band: float = 0.0) -> DataFrame:
     """Score the messages that can be scored.
 
     Parameters
@@ -53,6 +53,8 @@ def predictions(messages: DataFrame, model: Model, version: str) -> DataFrame:
         Rows of Spark's Kafka source, batch or streaming.
     model, version
         What scores, and the version that each row names.
+    band
+        Half the width of the neutral band; 0: none.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def predictions(messages: DataFrame, model: Model, version: str) -> DataFrame:
     good = parsed.where("reason IS NULL").drop("key", "value", "reason")
     scored = score(model, good).withColumns(
         {
-            "sentiment": sentiment_expr(F.col("probability")),
+            "sentiment": sentiment_expr(F.col("probability"), band),
             "model_version": F.lit(version),
             "scored_at": F.current_timestamp(),
         }

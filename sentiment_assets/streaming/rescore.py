@@ -23,6 +23,7 @@ from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import read, table_exists, table_version
 from sentiment_assets.spark.scoring import Model, score, sentiment_expr
+from sentiment_assets.streaming.serving import neutral_band
 from sentiment_assets.streaming.staging import Plan, Staging, pieces_of
 
 PIECE_ROWS = 100_000
@@ -119,7 +120,7 @@ def stage_piece(
     rows = rows.where(plan.pieces[piece]).where(plan.replaces[PREDICTIONS.name])
     scored = score(model, rows).withColumns(
         {
-            "sentiment": sentiment_expr(F.col("probability")),
+            "sentiment": sentiment_expr(F.col("probability"), neutral_band(settings, plan.model_version)),
             "model_version": F.lit(plan.model_version),
             "scored_at": F.current_timestamp(),
         }

@@ -83,6 +83,19 @@ def reason_not_to_serve(store: ModelStore) -> str | None:
     return None
 
 
+def neutral_band(settings: Settings, version: str) -> float:
+    """Half the width of the band in which rows that a version scores are called neutral; 0: none.
+
+    Raises
+    ------
+    ModelError
+        When the version is unknown.
+    """
+    if settings.neutral_band == "off":
+        return 0.0
+    return float(ModelStore(settings.models).manifest(version).metrics.get("neutral_band", 0.0))
+
+
 def serve(spark: SparkSession, settings: Settings, version: str) -> Served:
     """Make a version ready to score: by compiled tables that passed the gate and work here, else by its pipeline.
 

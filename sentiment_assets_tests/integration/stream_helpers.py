@@ -56,6 +56,7 @@ def save_tiny_model(
         algorithm="logistic_regression",
         source=Source(kind="generated", file="none", note="made up"),
         rows_train=len(_MADE_UP),
+        metrics={"neutral_band": 0.5},
         data_version="1",
         code_version="1",
         seed=1,

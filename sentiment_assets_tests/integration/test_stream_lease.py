@@ -1,6 +1,7 @@
 """When a lease ends, what it refuses, and how it says so."""
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,6 +187,17 @@ def test_messages_that_retention_took_unscored_are_an_error_with_a_next_step(
     beat = read_heartbeat(settings)
     assert beat is not None
     assert beat.state.startswith("stopped: Kafka no longer has")
+
+
+def test_tweets_inside_the_models_own_band_are_neutral_where_that_is_asked_for(
+    spark: SparkSession, broker: str, tmp_path: Path
+) -> None:
+    settings = fresh_stream(spark, tmp_path / "home", broker)
+    send(settings, (tweet(n) for n in range(3)))
+    drain(spark, settings)
+    send(settings, (tweet(n) for n in range(2)))
+    drain(spark, settings.model_copy(update={"neutral_band": "model"}))
+    assert Counter(column(settings, "predictions", "sentiment")) == {"positive": 3, "neutral": 2}
 
 
 def test_without_a_broker_the_lease_fails_with_a_next_step(

@@ -108,7 +108,7 @@ def test_the_loops_make_the_vectors_that_mllib_makes(hostile: "DataFrame", order
     variant = VARIANTS["nb_ngrams"]
     model = fit_features(variant, hostile, variant.params({"character_order": order})).model
     ours = vectors(model, hostile)
-    assert "MapInArrow" in ours._jdf.queryExecution().toString(), "MLlib made them itself"
+    assert compiled_vectors.made_by(model) == "compiled loops"
     found = [tuple(row) for row in ours.collect()]
     expected = [tuple(row) for row in model.transform(hostile).select("label", FEATURES).collect()]
     assert found == expected
@@ -126,6 +126,7 @@ def test_loops_that_make_other_vectors_are_not_used(
     faults = {"a weight": {"ratio": tables.ratio * 1.001}, "a term": {"word_hashes": hashes}}
     monkeypatch.setattr(compiled_vectors, "feature_tables", lambda _: replace(tables, **faults[fault]))
     assert "MapInArrow" not in vectors(model, hostile)._jdf.queryExecution().toString()
+    assert compiled_vectors.made_by(model) == "MLlib's stages"
 
 
 def test_features_of_another_kind_are_made_by_mllib(labelled: "DataFrame") -> None:

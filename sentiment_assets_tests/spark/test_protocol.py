@@ -9,8 +9,8 @@ from pyspark.sql import functions as F
 
 from sentiment_assets.spark.cleaning import split_by_author
 from sentiment_assets.spark.learning import part_of
-from sentiment_assets.spark.neutral import sentiment_with_band
 from sentiment_assets.spark.protocol import measure, split_rows
+from sentiment_assets.spark.scoring import sentiment_expr
 from sentiment_assets.spark.training import CANDIDATES
 from sentiment_assets_tests.spark.conftest import made_up_tweets
 
@@ -90,7 +90,7 @@ def test_a_tweet_near_one_half_is_neutral_only_when_there_is_a_band(spark: "Spar
     frame = spark.createDataFrame([(0.2,), (0.45,), (0.5,), (0.59,), (0.61,)], "probability DOUBLE")
 
     def sentiments(band: float) -> list[str]:
-        column = sentiment_with_band(F.col("probability"), band)
+        column = sentiment_expr(F.col("probability"), band)
         return [row[0] for row in frame.select(column).collect()]
 
     assert sentiments(0.1) == ["negative", "neutral", "neutral", "neutral", "positive"]

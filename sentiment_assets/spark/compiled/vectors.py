@@ -137,6 +137,11 @@ def vectors(features: PipelineModel, rows: DataFrame) -> DataFrame:
     return _compiled(shared, rows)
 
 
+def made_by(features: PipelineModel) -> str:
+    """Who makes the vectors of a pipeline that :func:`vectors` was asked for: compiled loops, or MLlib's stages."""
+    return "MLlib's stages" if _agreed[features] is None else "compiled loops"
+
+
 _agreed: "WeakKeyDictionary[PipelineModel, Broadcast[FeatureTables] | None]" = WeakKeyDictionary()
 
 
