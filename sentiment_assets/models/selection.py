@@ -4,6 +4,7 @@ Belongs here: the policy.
 Does not belong here: measuring (``spark.evaluation``) or moving the pointer (``store``).
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,7 +12,8 @@ from typing import Literal
 from sentiment_assets.models.manifest import Manifest
 
 ACCURACY = "selection_accuracy"
-_TIE_BREAKERS = ("selection_macro_f1", "selection_auc")
+ROWS = "selection_n"
+_MACRO_F1, _AUC = "selection_macro_f1", "selection_auc"
 
 # The simpler and faster to score first, for candidates that are equally good.
 _SIMPLEST_FIRST = (
@@ -54,12 +56,26 @@ class Decision:
 
 
 def rank(manifests: Iterable[Manifest]) -> list[Manifest]:
-    """Candidates from best to worst by accuracy on the selection half.
+    """Candidates from best to worst by their figures on the selection half.
 
-    Ties are broken by macro-F1, area under the curve, the simpler algorithm, the name and the version: the
-    result does not depend on the order given. A candidate without figures comes last.
+    Those whose accuracy is within one standard error of the highest cannot be told apart by it (the one-standard-error
+    rule of Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 7.10): they come first, by area
+    under the curve, which uses the order of all scores. The others follow by accuracy. Ties are broken by macro-F1,
+    the simpler algorithm, the name and the version, so the order given does not matter. A candidate without figures
+    comes last.
     """
-    return sorted(manifests, key=_rank_key)
+    candidates = list(manifests)
+    best = min(candidates, key=_rank_key, default=None)
+    if best is None or best.metrics.get(ACCURACY) is None:
+        return sorted(candidates, key=_rank_key)
+    least = float(best.metrics[ACCURACY]) - _standard_error(best)
+    return sorted(candidates, key=lambda one: _rank_key(one, as_good_from=least))
+
+
+def _standard_error(manifest: Manifest) -> float:
+    """Of the accuracy on the selection half; 0 where nobody counted its rows."""
+    accuracy, n = float(manifest.metrics[ACCURACY]), int(manifest.metrics.get(ROWS, 0))
+    return math.sqrt(accuracy * (1 - accuracy) / n) if n else 0.0
 
 
 def decide_promotion(
@@ -121,8 +137,11 @@ def decide_promotion(
     return promote(f"{figures}: a gain of {gain:+.4f}.")
 
 
-def _rank_key(manifest: Manifest) -> tuple[float | int | str, ...]:
-    figures = [manifest.metrics.get(name) for name in (ACCURACY, *_TIE_BREAKERS)]
+def _rank_key(manifest: Manifest, *, as_good_from: float = math.inf) -> tuple[float | int | str, ...]:
+    accuracy = manifest.metrics.get(ACCURACY)
+    as_good = accuracy is not None and float(accuracy) >= as_good_from
+    names = (_AUC, ACCURACY, _MACRO_F1) if as_good else (ACCURACY, _MACRO_F1, _AUC)
+    figures = [manifest.metrics.get(name) for name in names]
     simplicity = (
         _SIMPLEST_FIRST.index(manifest.algorithm)
         if manifest.algorithm in _SIMPLEST_FIRST
@@ -130,7 +149,7 @@ def _rank_key(manifest: Manifest) -> tuple[float | int | str, ...]:
     )
     # A missing figure is worse than any: they all lie between 0 and 1.
     descending = [-(float(figure) if figure is not None else -1.0) for figure in figures]
-    return (*descending, simplicity, manifest.name, manifest.version)
+    return (not as_good, *descending, simplicity, manifest.name, manifest.version)
 
 
 def _refusals(ranked: Iterable[Manifest], leakage_ceiling: float) -> Iterable[Refusal]:

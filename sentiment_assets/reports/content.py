@@ -274,11 +274,17 @@ def _reasons(report: TrainingReport) -> Iterator[Reason]:
         elif report.runner_up is None:
             yield Reason("It is the only candidate.", f"It is right on {place}.")
         else:
-            second = percent(report.runner_up.figures["selection_accuracy"])
-            yield Reason(
-                f"It came first of {len(report.entries)}.",
-                f"It is right on {place}; the runner-up, {_lowered(report.runner_up.title)}, on {second}.",
+            other = report.runner_up.figures
+            detail = (
+                f"It is right on {place}; the runner-up, {_lowered(report.runner_up.title)}, on "
+                f"{percent(other['selection_accuracy'])}."
             )
+            if other["selection_accuracy"] >= accuracy:
+                detail += (
+                    " These are within one standard error, so the area under the curve decides: "
+                    f"{chosen.figures['selection_auc']:.4f} against {other['selection_auc']:.4f}."
+                )
+            yield Reason(f"It came first of {len(report.entries)}.", detail)
     if report.paired and report.runner_up:
         yield _compared(report.paired, report.runner_up, "the runner-up")
     if report.paired_published and report.best_published and report.best_published is not report.runner_up:
