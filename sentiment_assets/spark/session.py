@@ -83,6 +83,9 @@ def spark_conf(settings: Settings, *, role: Role, app_name: str) -> dict[str, st
         # Of file: URIs only; an object store has a log store of its own.
         "spark.delta.logStore.file.impl": "io.delta.storage.LocalLogStore",
     }
+    if role == "stream":
+        # Nearly every value is another one: the writer would fill a dictionary with them and give it up.
+        conf |= {f"spark.hadoop.parquet.enable.dictionary#{name}": "false" for name in ("text", "tweet_id")}
     if role == "stream" and is_local(settings.checkpoints):
         # The default forks chmod and readlink for every file: 150 ms a batch instead of 55 ms.
         conf["spark.sql.streaming.checkpointFileManagerClass"] = (

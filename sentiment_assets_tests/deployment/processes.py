@@ -97,7 +97,7 @@ class Services:
     def wait_for_end(self, name: str, seconds: float) -> None:
         """Wait until a service ends by itself with success."""
         process = self._running[name]
-        self._poll(lambda: process.poll() is not None, seconds, name, "to end", alive=False)
+        self.wait_until(lambda: process.poll() is not None, seconds, name, "to end", alive=False)
         if process.returncode != 0:
             pytest.fail(f"{name} ended with exit code {process.returncode}.\n{self._what_logs_say(name)}")
 
@@ -135,24 +135,18 @@ class Services:
         name: str,
         what: str,
         details: Callable[[], str] = lambda: "",
-    ) -> None:
-        """Poll until the condition holds.
-
-        A failure says what was awaited of which service, and shows the last lines of its log. A service that ends
-        meanwhile is not waited for any longer.
-        """
-        self._poll(condition, seconds, name, what, details)
-
-    def _poll(
-        self,
-        condition: Callable[[], bool],
-        seconds: float,
-        name: str,
-        what: str,
-        details: Callable[[], str] = lambda: "",
         *,
         alive: bool = True,
     ) -> None:
+        """Poll until the condition holds.
+
+        A failure says what was awaited of which service, and shows the last lines of its log.
+
+        Parameters
+        ----------
+        alive
+            Do not wait any longer for a service that ends meanwhile.
+        """
         begun, pause = time.monotonic(), threading.Event()
         while not condition():
             ended = self._running[name].poll()

@@ -3,6 +3,7 @@
 import base64
 import re
 from datetime import UTC, datetime
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,26 @@ def test_the_page_says_first_which_model_was_chosen_how_good_it_is_and_why(
     assert f"{figures['report_n']:,}" in head
     assert "It came first of 3." in head
     assert "McNemar" in head
+
+
+def test_where_accuracy_cannot_tell_two_apart_the_page_says_that_the_curve_decided(
+    settings: Settings,
+) -> None:
+    skills = [1 + n / 100 for n in range(10)]
+    figures = {skill: halves_of(made_up_scores(skill)).as_dict() for skill in skills}
+    first, second = next(
+        (a, b)
+        for a, b in permutations(skills, 2)
+        if 0 < figures[b]["selection_accuracy"] - figures[a]["selection_accuracy"] < 0.005
+        and figures[a]["selection_auc"] > figures[b]["selection_auc"]
+    )
+    store = ModelStore(settings.models)
+    chosen = store_candidate(store, "nb_ngrams_logistic_regression", skill=first)
+    store_candidate(store, "nb_ngrams_linear_svm", skill=second)
+    store.promote(chosen, "a test")
+    reason = report_of(store).reasons()[0]
+    assert reason.head == "It came first of 2."
+    assert "within one standard error, so the area under the curve decides" in reason.detail
 
 
 def test_drawings_are_the_same_for_the_same_figures(store: ModelStore, settings: Settings) -> None:
