@@ -139,7 +139,12 @@ PREDICTIONS = Table(
         Column("tweet_id", "STRING", "Id of the tweet, where the message has one."),
         Column("author", "STRING", "Account that wrote the tweet."),
         Column("created_at", "TIMESTAMP", "When the tweet was written, where the message says so."),
-        Column("sentiment", "STRING", "'positive' or 'negative'.", nullable=False),
+        Column(
+            "sentiment",
+            "STRING",
+            "'positive' or 'negative'; 'neutral' where a band is asked for.",
+            nullable=False,
+        ),
         Column("probability", "DOUBLE", "P(positive) by the model.", nullable=False),
         Column("model_version", "STRING", "Version of the model that scored the row.", nullable=False),
         Column("topic", "STRING", "Kafka topic.", nullable=False),
@@ -156,7 +161,9 @@ PREDICTIONS = Table(
     # Statistics of what rows are looked up by; min and max of free text and of random ids cost much and tell nothing.
     properties={
         **_STREAM_PROPERTIES,
-        "delta.dataSkippingStatsColumns": "created_at,model_version,partition,offset,kafka_timestamp,scored_at",
+        "delta.dataSkippingStatsColumns": (
+            "created_at,model_version,topic,partition,offset,kafka_timestamp,scored_at"
+        ),
     },
 )
 

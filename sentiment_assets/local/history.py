@@ -21,7 +21,7 @@ from sentiment_assets.streaming import backfill as backfills
 from sentiment_assets.streaming import rescore as rescores
 from sentiment_assets.streaming.exclusive import hold_stream_lock
 from sentiment_assets.streaming.heartbeat import read_heartbeat
-from sentiment_assets.streaming.serving import serve
+from sentiment_assets.streaming.serving import neutral_band, serve
 from sentiment_assets.streaming.staging import Plan, Staging, commit_waiting
 
 _COMMIT_SECONDS = 600.0
@@ -87,9 +87,11 @@ def backfill(
     def stage(spark: SparkSession, plan: Plan, piece: str, model: Model) -> None:
         nonlocal at
         content, at = backfills.content_of(plan, piece, everything, at)
-        backfills.stage_piece(spark, settings, staging, plan, piece, model, content)
+        backfills.stage_piece(spark, staging, plan, piece, model, content)
 
-    plan = backfills.plan_backfill(file, lambda: _messages(file, encoding), name)
+    plan = backfills.plan_backfill(
+        file, lambda: _messages(file, encoding), name, neutral_band(settings, name)
+    )
     with only_one(settings, "backfill"):
         done = _run(settings, staging, plan, stage, console)
     figures = done.figures(int(done.plan.facts["messages"]))

@@ -103,7 +103,8 @@ def decide_promotion(
     """
     refused = tuple(_refusals(ranked, leakage_ceiling))
     unsound = {refusal.version for refusal in refused}
-    sound = [manifest for manifest in ranked if manifest.version not in unsound]
+    # Ranked anew: what is refused must not decide who is as good as the best.
+    sound = rank(manifest for manifest in ranked if manifest.version not in unsound)
     current_version = current.version if current else None
     if not sound:
         why = refused[0].reason if refused else "There is no candidate."
@@ -130,11 +131,16 @@ def decide_promotion(
     if current.metrics.get(ACCURACY) is None:
         return promote(f"{best.name} ({accuracy:.4f}); the current model has no figure on these tweets.")
     before = float(current.metrics[ACCURACY])
-    gain = round(accuracy - before, 12)
-    figures = f"{best.name} has {accuracy:.4f}, the current model {before:.4f} on the same tweets"
-    if gain < minimum_gain:
-        return keep(f"{figures}: the gain of {gain:+.4f} is below {minimum_gain:.4f}.")
-    return promote(f"{figures}: a gain of {gain:+.4f}.")
+
+    def gain(candidate: Manifest) -> float:
+        return round(float(candidate.metrics[ACCURACY]) - before, 12)
+
+    # The first that gains enough: of those that are as good, the one ranked first may be a little less accurate.
+    best = next((one for one in sound if gain(one) >= minimum_gain), best)
+    figures = f"{best.name} has {float(best.metrics[ACCURACY]):.4f}, the current model {before:.4f} on the same tweets"
+    if gain(best) < minimum_gain:
+        return keep(f"{figures}: the gain of {gain(best):+.4f} is below {minimum_gain:.4f}.")
+    return promote(f"{figures}: a gain of {gain(best):+.4f}.")
 
 
 def _rank_key(manifest: Manifest, *, as_good_from: float = math.inf) -> tuple[float | int | str, ...]:

@@ -269,7 +269,8 @@ def _reasons(report: TrainingReport) -> Iterator[Reason]:
             reached = percent(best.figures["selection_accuracy"])
             yield Reason(
                 "It was in use already.",
-                f"It is right on {place}. {best.title} reaches {reached}, which is not enough more to replace it.",
+                f"It is right on {place}. {best.title} ranks first with {reached}: not the gain that it takes to "
+                "replace a model in use.",
             )
         elif report.runner_up is None:
             yield Reason("It is the only candidate.", f"It is right on {place}.")

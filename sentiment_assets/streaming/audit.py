@@ -34,7 +34,7 @@ class Audit:
     pending
         Offsets without a prediction whose dead letter may still be under way.
     positive
-        Positive predictions; all others are negative.
+        Positive predictions.
     """
 
     predictions: int

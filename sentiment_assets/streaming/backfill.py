@@ -19,11 +19,9 @@ from pyspark.sql import functions as F
 from sentiment_assets.failures import SourceError
 from sentiment_assets.kafka.replay import Message
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
-from sentiment_assets.settings import Settings
 from sentiment_assets.spark.scoring import Model
 from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.query import predictions
-from sentiment_assets.streaming.serving import neutral_band
 from sentiment_assets.streaming.staging import Plan, Staging, pieces_of
 
 PIECE_MESSAGES = 100_000
@@ -57,7 +55,7 @@ def file_topic(file: Path) -> str:
 
 
 def plan_backfill(
-    file: Path, content: Callable[[], Iterator[Message]], model_version: str
+    file: Path, content: Callable[[], Iterator[Message]], model_version: str, band: float = 0.0
 ) -> Callable[[], Plan]:
     """How to make the plan; counts the messages when called.
 
@@ -65,6 +63,8 @@ def plan_backfill(
     ----------
     content
         Gives the file's messages from the start.
+    band
+        Half the width of the neutral band; 0: none.
 
     Raises
     ------
@@ -87,7 +87,12 @@ def plan_backfill(
                 for number, (begin, end) in enumerate(pieces_of(count, PIECE_MESSAGES))
             },
             replaces={PREDICTIONS.name: condition, DEAD_LETTERS.name: condition},
-            facts={"topic": topic, "messages": count, "taken_at": datetime.now(UTC).isoformat()},
+            facts={
+                "topic": topic,
+                "messages": count,
+                "taken_at": datetime.now(UTC).isoformat(),
+                "band": band,
+            },
         )
 
     return make
@@ -101,7 +106,6 @@ def job_name(topic: str, model_version: str) -> str:
 
 def stage_piece(
     spark: SparkSession,
-    settings: Settings,
     staging: Staging,
     plan: Plan,
     piece: str,
@@ -141,9 +145,7 @@ def stage_piece(
     staging.write(
         piece,
         {
-            PREDICTIONS.name: predictions(
-                frame, model, plan.model_version, neutral_band(settings, plan.model_version)
-            ),
+            PREDICTIONS.name: predictions(frame, model, plan.model_version, float(plan.facts.get("band", 0))),
             DEAD_LETTERS.name: letters.select(DEAD_LETTERS.column_names),
         },
     )

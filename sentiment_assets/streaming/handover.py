@@ -85,9 +85,7 @@ class Successor:
             raise BrokerError("No Kafka broker runs.", "Start one with `sentiment-assets kafka start`.")
         self._pulse.enter(Phase.WARMING_UP)
         available = watermarks(cluster, self._settings.topic)
-        self._pulse.during(
-            lambda: warm_up(self._spark, self._settings, cluster, self.served.model, available)
-        )
+        self._pulse.during(lambda: warm_up(self._spark, self._settings, cluster, self.served, available))
         self._pulse.enter(Phase.STANDBY)
 
     @contextmanager

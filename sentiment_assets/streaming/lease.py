@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
+from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -39,7 +40,7 @@ from sentiment_assets.streaming.pulse import Pulse
 from sentiment_assets.streaming.query import predictions, read_topic, start
 from sentiment_assets.streaming.reports import Reports
 from sentiment_assets.streaming.reset import finish_reset
-from sentiment_assets.streaming.serving import Served, neutral_band, serve, version_to_serve
+from sentiment_assets.streaming.serving import Served, serve, version_to_serve
 from sentiment_assets.streaming.staging import commit_waiting, waiting_jobs
 from sentiment_assets.streaming.warm_up import warm_up
 
@@ -53,6 +54,8 @@ _BOUNDARY_SECONDS_WHEN_ASKED = 12.0
 _CARE_SECONDS = 60.0
 _STALL_SECONDS = 600.0
 """A batch that takes longer makes no progress: Kafka's client gives up after minutes, a full batch takes 20 s."""
+_PIPELINE_MESSAGES = 50_000
+"""Most messages of a batch that MLlib's stages score, some thousand a second: a stop waits for the batch."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,12 @@ class _Reason:
     asked: bool = False
 
 
+def _batch(settings: Settings, served: Served) -> int:
+    """Most messages of one micro-batch."""
+    at_most = settings.max_offsets_per_trigger
+    return min(at_most, _PIPELINE_MESSAGES) if isinstance(served.model, PipelineModel) else at_most
+
+
 class _Lease:
     def __init__(
         self,
@@ -205,14 +214,13 @@ class _Lease:
         pair = pulse.during(lambda: ensure_pair(self._spark, self._settings, topic))
         if served is None:
             served = self._prepared(version)
-        log.info("%s is scored by: %s", version, served.scorer)
+        log.info("%s is scored by: %s; half the neutral band: %g", version, served.scorer, served.band)
         letters = self._resume_dead_letters(pair.pair_id)
         with explained():
-            messages = read_topic(self._spark, self._settings, self._cluster)
-            query = start(
-                predictions(messages, served.model, version, neutral_band(self._settings, version)),
-                self._settings,
+            messages = read_topic(
+                self._spark, self._settings, self._cluster, at_most=_batch(self._settings, served)
             )
+            query = start(predictions(messages, served.model, version, served.band), self._settings)
         try:
             pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
             if self._warm:
@@ -251,9 +259,7 @@ class _Lease:
             # Real messages warm the JVM as well as made-up ones, and those that wait are scored sooner.
             self._warm = False
         else:
-            self._pulse.during(
-                lambda: warm_up(self._spark, self._settings, self._cluster, served.model, available)
-            )
+            self._pulse.during(lambda: warm_up(self._spark, self._settings, self._cluster, served, available))
         return served
 
     def _say_ready(self) -> None:

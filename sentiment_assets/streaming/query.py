@@ -32,14 +32,22 @@ def kafka_options(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def read_topic(spark: SparkSession, settings: Settings, cluster: Cluster) -> DataFrame:
-    """The topic as a streaming DataFrame, from the checkpoint's position or else from its start."""
+def read_topic(
+    spark: SparkSession, settings: Settings, cluster: Cluster, *, at_most: int | None = None
+) -> DataFrame:
+    """The topic as a streaming DataFrame, from the checkpoint's position or else from its start.
+
+    Parameters
+    ----------
+    at_most
+        Most messages of one micro-batch; as the settings say when left out.
+    """
     return (
         spark.readStream.format("kafka")
         .options(**kafka_options(cluster))
         .option("subscribe", settings.topic)
         .option("startingOffsets", "earliest")
-        .option("maxOffsetsPerTrigger", settings.max_offsets_per_trigger)
+        .option("maxOffsetsPerTrigger", at_most or settings.max_offsets_per_trigger)
         .load()
     )
 

@@ -92,7 +92,7 @@ def plan_rescore(settings: Settings, begin: Bound, end: Bound, model_version: st
             replaces={PREDICTIONS.name: condition},
             rows={PREDICTIONS.name: chosen.num_rows},
             table_ids={PREDICTIONS.name: str(DeltaTable(str(path)).metadata().id)},
-            facts={"table_version": pinned},
+            facts={"table_version": pinned, "band": neutral_band(settings, model_version)},
         )
 
     return make
@@ -120,7 +120,7 @@ def stage_piece(
     rows = rows.where(plan.pieces[piece]).where(plan.replaces[PREDICTIONS.name])
     scored = score(model, rows).withColumns(
         {
-            "sentiment": sentiment_expr(F.col("probability"), neutral_band(settings, plan.model_version)),
+            "sentiment": sentiment_expr(F.col("probability"), float(plan.facts.get("band", 0))),
             "model_version": F.lit(plan.model_version),
             "scored_at": F.current_timestamp(),
         }

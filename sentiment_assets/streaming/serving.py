@@ -38,11 +38,14 @@ class Served:
         What :func:`~sentiment_assets.spark.scoring.score` takes.
     scorer
         What scores and why, in words.
+    band
+        Half the width of the neutral band; 0: none.
     """
 
     version: str
     model: Model
     scorer: str
+    band: float = 0.0
 
 
 def version_to_serve(store: ModelStore, asked: str | None) -> str:
@@ -113,14 +116,15 @@ def serve(spark: SparkSession, settings: Settings, version: str) -> Served:
     store.folder(version)
     check_fit(store, version)
     scorer, folder = store.scorer(version)
+    band = neutral_band(settings, version)
     reason = scorer.reason
     if scorer.compiled:
         compiled = CompiledModel(folder, settings.kernel_cache)
         obstacle = _obstacle(spark, scorer, compiled)
         if obstacle is None:
-            return Served(version, compiled, scorer.title)
+            return Served(version, compiled, scorer.title, band)
         reason = obstacle
-    served = Served(version, load_model(store, version), f"MLlib pipeline ({reason})")
+    served = Served(version, load_model(store, version), f"MLlib pipeline ({reason})", band)
     log.warning("%s is scored by the slow way: %s", version, served.scorer)
     return served
 

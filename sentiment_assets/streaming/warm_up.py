@@ -14,10 +14,10 @@ from pyspark.sql import functions as F
 
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.scoring import Model
 from sentiment_assets.streaming.files import remove_folder
 from sentiment_assets.streaming.jvm import jvm
 from sentiment_assets.streaming.query import kafka_options, predictions
+from sentiment_assets.streaming.serving import Served
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def warm_up(
     spark: SparkSession,
     settings: Settings,
     cluster: Cluster,
-    model: Model,
+    served: Served,
     available: dict[int, tuple[int, int]],
 ) -> None:
     """Run made-up messages through the plan of :func:`~..query.predictions`, once in the life of a JVM.
@@ -62,7 +62,9 @@ def warm_up(
     scratch = settings.storage_root / "tmp" / "warm-up"
     remove_folder(scratch)
     try:
-        _stream_into(scratch, predictions(_made_up(spark, settings.topic), model, "warm-up"))
+        _stream_into(
+            scratch, predictions(_made_up(spark, settings.topic), served.model, "warm-up", served.band)
+        )
         _read_kafka(spark, settings, cluster, available)
         system.setProperty(_WARM, "yes")
     finally:

@@ -60,6 +60,23 @@ def test_those_within_one_standard_error_of_the_highest_accuracy_are_ranked_by_t
     assert [m.version for m in rank([worse, highest, as_good])] == ["as good", "highest", "worse"]
 
 
+def test_of_those_as_good_the_first_that_gains_enough_is_promoted():
+    current = model("current", 0.7994, selection_n=10_000, selection_auc=0.87)
+    first = model("first", 0.8000, selection_n=10_000, selection_auc=0.89)
+    second = model("second", 0.8006, selection_n=10_000, selection_auc=0.88)
+    decision = decide([first, second], current)
+    assert (decision.action, decision.version) == ("promote", "second")
+    assert decide([first], current).action == "keep"
+
+
+def test_a_refused_candidate_does_not_decide_who_is_as_good_as_the_best():
+    higher = model("higher", 0.8006, selection_n=10_000, selection_auc=0.88)
+    better = model("better", 0.8000, selection_n=10_000, selection_auc=0.89)
+    leaky = model("leaky", 0.99, selection_n=10_000, selection_auc=0.99)
+    decision = decide([higher, better, leaky])
+    assert (decision.version, [refusal.version for refusal in decision.refused]) == ("better", ["leaky"])
+
+
 def test_ties_are_broken_by_auc_then_macro_f1_then_the_simpler_algorithm_then_the_name():
     forest = model("forest", algorithm="random_forest")
     regression = model("regression")

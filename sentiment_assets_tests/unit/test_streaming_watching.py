@@ -11,13 +11,16 @@ from deltalake import write_deltalake
 
 from sentiment_assets.failures import SetupError
 from sentiment_assets.runtime.ports import free_port
+from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import ensure_table
 from sentiment_assets.streaming.alerts import alert, clear
 from sentiment_assets.streaming.heartbeat import Phase, of_this_process, write_heartbeat
 from sentiment_assets.streaming.mending import DeadLetter
 from sentiment_assets.streaming.metrics import serve_metrics
 from sentiment_assets.streaming.shares import Level, recent_messages
 from sentiment_assets_tests.letters import put_aside
+from sentiment_assets_tests.peers import predictions
 from sentiment_assets_tests.webhook import Webhook, listening, with_webhook
 
 NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)
@@ -78,9 +81,15 @@ def test_the_share_of_dead_letters_is_that_of_the_newest_hour_and_of_the_live_to
     rows = {
         "topic": ["tweets"] * 8 + ["backfill:abc"],
         # Backfilled today, though the stream is still with the messages of yesterday.
-        "kafka_timestamp": pa.array([NOW] * 8 + [NOW + timedelta(days=1)], pa.timestamp("us", "UTC")),
+        "kafka_timestamp": [NOW] * 8 + [NOW + timedelta(days=1)],
     }
-    table = pa.table(rows)
+    table = predictions.rows(1, 9)
+    for name, values in rows.items():
+        place = table.schema.get_field_index(name)
+        table = table.set_column(
+            place, table.schema.field(name), pa.array(values, table.schema.field(name).type)
+        )
+    ensure_table(settings.table("predictions"), PREDICTIONS)
     for part in (table,) if in_one_file else (table.slice(0, 8), table.slice(8)):
         write_deltalake(str(settings.table("predictions")), part, mode="append")
     recent = recent_messages(settings)

@@ -154,14 +154,15 @@ def _tables_that_agree(features: PipelineModel, rows: DataFrame) -> "Broadcast[F
         tried = PipelineModel(front).transform(rows.limit(_TRIED_ROWS)).localCheckpoint()
         behind, numbers = _of_these_rows(list(features.stages)[len(front) :], tried)
         expected = behind.transform(tried).select(FEATURES).collect()
-        found = _compiled(shared, tried).select(FEATURES).collect()
+        found = _compiled(shared, tried.select(text.TEXT, LABEL)).select(FEATURES).collect()
+        same = all(_same(ours[0], theirs[0], numbers) for ours, theirs in zip(found, expected, strict=True))
     except NotCompilableError as error:
         log.debug("The vectors are made by MLlib: %s.", error)
         return None
     except FAILURES as error:
         log.warning("The vectors are made by MLlib: the compiled loops failed (%s).", last_line(error))
         return None
-    if not all(_same(ours[0], theirs[0], numbers) for ours, theirs in zip(found, expected, strict=True)):
+    if not same:
         log.warning("The vectors are made by MLlib: those of the compiled loops differ.")
         return None
     return shared
@@ -202,8 +203,11 @@ def _of_these_rows(stages: list[Any], rows: DataFrame) -> tuple[PipelineModel, n
 
 
 def _same(ours: Any, theirs: Any, numbers: npt.NDArray[np.int64]) -> bool:
-    return np.array_equal(ours.indices, numbers[theirs.indices]) and np.allclose(
-        ours.values, theirs.values, rtol=_TOLERANCE, atol=0
+    """Compare a vector with one of the features ``numbers``, which may be dense: they are few."""
+    found, expected = ours.toArray(), theirs.toArray()
+    places = np.flatnonzero(expected)
+    return np.array_equal(np.flatnonzero(found), numbers[places]) and np.allclose(
+        found[numbers[places]], expected[places], rtol=_TOLERANCE, atol=0
     )
 
 
