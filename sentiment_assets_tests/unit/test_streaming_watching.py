@@ -100,6 +100,17 @@ def test_the_share_of_dead_letters_is_that_of_the_newest_hour_and_of_the_live_to
     assert recent.level(lenient) is Level.GOOD
 
 
+def test_the_hour_ends_at_the_newest_message_whether_it_was_scored_or_not(settings: Settings) -> None:
+    table = settings.table("predictions")
+    ensure_table(table, PREDICTIONS)
+    scored = predictions.rows(1, 4)
+    write_deltalake(str(table), scored, mode="append")
+    long_ago = scored["kafka_timestamp"][0].as_py() - timedelta(hours=30)
+    put_aside(settings, [DeadLetter("tweets", 0, 99, long_ago, "not JSON", None, b"x")])
+    recent = recent_messages(settings)
+    assert (recent.dead_letters, recent.predictions) == (0, 4)
+
+
 def test_with_no_message_at_all_the_share_is_good(settings: Settings) -> None:
     assert recent_messages(settings).level(settings) is Level.GOOD
 
