@@ -12,7 +12,7 @@ from typing import Literal
 from sentiment_assets.models.manifest import Manifest
 
 ACCURACY = "selection_accuracy"
-ROWS = "selection_n"
+_ROWS = "selection_n"
 _MACRO_F1, _AUC = "selection_macro_f1", "selection_auc"
 
 # The simpler and faster to score first, for candidates that are equally good.
@@ -74,7 +74,7 @@ def rank(manifests: Iterable[Manifest]) -> list[Manifest]:
 
 def _standard_error(manifest: Manifest) -> float:
     """Of the accuracy on the selection half; 0 where nobody counted its rows."""
-    accuracy, n = float(manifest.metrics[ACCURACY]), int(manifest.metrics.get(ROWS, 0))
+    accuracy, n = float(manifest.metrics[ACCURACY]), int(manifest.metrics.get(_ROWS, 0))
     return math.sqrt(accuracy * (1 - accuracy) / n) if n else 0.0
 
 

@@ -267,8 +267,9 @@ def _reasons(report: TrainingReport) -> Iterator[Reason]:
         place = f"{percent(accuracy)} of the {chosen.figures['selection_n']:,} tweets set aside for choosing"
         if not best.chosen:
             reached = percent(best.figures["selection_accuracy"])
+            # It was in use before, or the first did not gain enough over the one before it, and this one did.
             yield Reason(
-                "It was in use already.",
+                "It does not rank first.",
                 f"It is right on {place}. {best.title} ranks first with {reached}: not the gain that it takes to "
                 "replace a model in use.",
             )

@@ -88,14 +88,16 @@ def test_a_rescore_that_was_killed_half_way_goes_on_and_ends_alike(
     spark: SparkSession, scored: Settings, contrary: str
 ) -> None:
     staging = Staging(scored, job_name(ALL, ALL, contrary))
-    plan = staging.open(plan_rescore(scored, ALL, ALL, contrary))
+    # The band is that of the plan: half of a rescore with another one would be a mixture.
+    banded = scored.model_copy(update={"neutral_band": "model"})
+    plan = staging.open(plan_rescore(banded, ALL, ALL, contrary))
     model = load_model(ModelStore(scored.models), contrary)
     first = next(iter(plan.pieces))
     stage_piece(spark, scored, staging, plan, first, model)
     (staging.folder / ".piece-00001").mkdir()
     result = rescore(scored, ALL, ALL, contrary, QUIET)
     assert (result["rows"], result["resumed"]) == (60, 1)
-    assert {version for _, version in scores(scored).values()} == {contrary}
+    assert set(scores(scored).values()) == {("neutral", contrary)}
     assert_sound(scored, 60)
 
 
@@ -144,8 +146,9 @@ def test_a_backfill_fills_in_once_beside_the_topic(scored: Settings, tmp_path: P
     first = backfill(scored, file, None, "UTF-8", QUIET)
     assert (first["rows"], first["topic"].startswith("backfill:")) == (9, True)
     assert_sound(scored, sound + 7)
-    again = backfill(scored, file, None, "UTF-8", QUIET)
+    again = backfill(scored.model_copy(update={"neutral_band": "model"}), file, None, "UTF-8", QUIET)
     assert again["topic"] == first["topic"]
     assert_sound(scored, sound + 7)
+    assert column(scored, "predictions", "sentiment").count("neutral") == 7
     assert sorted(column(scored, "dead_letters", "reason")) == ["not JSON", "not UTF-8"]
     assert sorted(column(scored, "dead_letters", "offset")) == [7, 8]

@@ -13,7 +13,7 @@ from pyarrow import table as arrow_table
 from pyspark.sql import SparkSession
 
 from sentiment_assets.failures import BrokerError, ModelError, StreamError
-from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.client import ensure_topic, remove_topic
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import PREDICTIONS
@@ -148,9 +148,8 @@ def test_a_topic_made_anew_is_refused_and_a_reset_starts_over(
     settings = fresh_stream(spark, tmp_path / "home", broker)
     send(settings, (tweet(n) for n in range(5)))
     drain(spark, settings)
-    with AdminClient({"bootstrap.servers": broker}) as admin:
-        admin.delete_topics([settings.topic])[settings.topic].result(timeout=30)
-    _recreate(settings)
+    remove_topic(Cluster(broker), settings.topic)
+    ensure_topic(Cluster(broker), settings.topic, settings.topic_partitions)
     send(settings, (tweet(n) for n in range(3)))
     with pytest.raises(StreamError, match=r"made anew.*reset --stream"):
         drain(spark, settings)
@@ -236,8 +235,3 @@ def test_many_small_files_are_merged_and_a_few_are_left_alone(
     care_for_tables(spark, settings)
     assert small_files(path) == 1
     assert row_count(path) == 2 * SMALL_FILES
-
-
-def _recreate(settings: Settings) -> None:
-    assert settings.kafka_bootstrap is not None
-    ensure_topic(Cluster(settings.kafka_bootstrap), settings.topic, settings.topic_partitions)
