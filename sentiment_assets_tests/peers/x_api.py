@@ -66,6 +66,13 @@ def stay(peer: "XPeer", handler: "_Handler") -> None:
     raise DroppedError
 
 
+def trickle(peer: "XPeer", handler: "_Handler") -> None:
+    """A post now and then until the peer is closed."""
+    while not peer.closed.wait(0.05):
+        send(1)(peer, handler)
+    raise DroppedError
+
+
 class Refusal:
     """An answer with an error status instead of a stream."""
 

@@ -16,7 +16,18 @@ from sentiment_assets.sources.live import Interrupted, Post
 from sentiment_assets.sources.x_api import XStream, read_rules
 from sentiment_assets.sources.x_api.client import LIMIT, NETWORK, SERVER, pause_seconds
 from sentiment_assets_tests.peers.listening import Waits, ids, listen
-from sentiment_assets_tests.peers.x_api import HEARTBEAT, TOKEN, Refusal, XPeer, drop, lose, raw, send, stay
+from sentiment_assets_tests.peers.x_api import (
+    HEARTBEAT,
+    TOKEN,
+    Refusal,
+    XPeer,
+    drop,
+    lose,
+    raw,
+    send,
+    stay,
+    trickle,
+)
 
 WRONG = "wrong-secret"
 RULES = ("dagster lang:en",)
@@ -118,8 +129,14 @@ def test_a_plan_without_recent_search_is_said_once_and_the_stream_goes_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     refusal = Refusal(403, {"title": "Client Forbidden"})
-    with XPeer([send(3), drop], [send(3), drop], [send(3), stay], search=refusal) as peer:
-        assert len(listen(stream(peer), lambda posts: len(posts) == 9)) == 9
+
+    def both_gaps_are_done_with(posts: list[Post]) -> bool:
+        return len(posts) >= 9 and not json.loads(source.position() or "")["gaps"]
+
+    with XPeer([send(3), drop], [send(3), drop], [send(3), trickle], search=refusal) as peer:
+        source = stream(peer)
+        posts = listen(source, both_gaps_are_done_with)
+    assert ids(posts) == numbers(1, len(posts))
     assert sum("recent search" in record.message for record in caplog.records) == 1
 
 
