@@ -40,6 +40,12 @@ def _default_training_memory() -> str:
     return f"{max(2, min(10, half))}g"
 
 
+def memory_bytes(memory: str) -> int:
+    """Bytes of Spark's notation: ``2g``."""
+    unit: int = {"k": 2**10, "m": 2**20, "g": 2**30}[memory[-1]]
+    return int(memory[:-1]) * unit
+
+
 def location(text: str) -> Path:
     """A folder or file named by a person: a path of this machine, made absolute, or a URI.
 

@@ -25,7 +25,7 @@ from sentiment_assets.runtime.jars import PRODUCT, damaged_jars, jar_paths
 from sentiment_assets.runtime.java import find_java
 from sentiment_assets.runtime.ports import is_free, port_owner
 from sentiment_assets.runtime.processes import read_record, recorded_process
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, memory_bytes
 
 DISTRIBUTION = "sentiment-assets"
 UI_PORT = 3000
@@ -161,7 +161,7 @@ def _disk(settings: Settings) -> str:
 
 def _memory(settings: Settings) -> str:
     memory = psutil.virtual_memory()
-    heap = _bytes(settings.training_memory)
+    heap = memory_bytes(settings.training_memory)
     if memory.total < MINIMUM_MEMORY_BYTES:
         raise SetupError(
             f"This machine has {_gib(memory.total)} of memory, {_gib(MINIMUM_MEMORY_BYTES)} are needed.",
@@ -280,12 +280,6 @@ def _run_round_trip(arguments: list[str], environment: dict[str, str]) -> None:
         causes = [line for line in lines if "Error" in line or "Exception" in line]
         cause = (causes or lines or [f"exit status {answer.returncode}"])[-1]
         raise SetupError(f"Spark and Delta could not {arguments[0]} a small table ({cause[:300]}).", fix)
-
-
-def _bytes(memory: str) -> int:
-    """Bytes of Spark's notation: ``2g``."""
-    unit: int = {"k": 2**10, "m": 2**20, "g": 2**30}[memory[-1]]
-    return int(memory[:-1]) * unit
 
 
 def _gib(number: float) -> str:

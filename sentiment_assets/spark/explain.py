@@ -30,6 +30,7 @@ from sentiment_assets.spark.linear import Linear, linear_part
 from sentiment_assets.spark.scoring import THRESHOLD
 from sentiment_assets.spark.text import FEATURES, PIECES
 from sentiment_assets.spark.training import PROBABILITY
+from sentiment_assets.spark.vocabulary import vocabulary_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -159,8 +160,8 @@ def _names(model: PipelineModel, column: str = FEATURES) -> list[str] | None:
     stage = _producer(model, column)
     if isinstance(stage, CountVectorizerModel):
         if stage.getInputCol() == PIECES:
-            return [f"[{piece.replace(' ', SPACE)}]" for piece in stage.vocabulary]
-        return list(stage.vocabulary)
+            return [f"[{piece.replace(' ', SPACE)}]" for piece in vocabulary_of(stage)]
+        return vocabulary_of(stage)
     if isinstance(stage, HashingTF):
         return None
     if isinstance(stage, VectorAssembler):

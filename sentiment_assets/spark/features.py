@@ -29,7 +29,6 @@ from pyspark.ml.feature import (
     VectorAssembler,
 )
 from pyspark.ml.linalg import Vectors
-from pyspark.ml.stat import Summarizer
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -274,12 +273,8 @@ def _no_terms(variant: str, rows: int) -> TrainingError:
 
 def _density(vectors: DataFrame) -> tuple[int, float]:
     """Length of the vectors and mean number of non-zero entries."""
-    row = vectors.agg(
-        Summarizer.numNonZeros(F.col(FEATURES)).alias("nonzero"), F.count("*").alias("rows")
-    ).first()
-    assert row is not None  # noqa: S101  an aggregation without groups has one row
-    nonzero = row["nonzero"].toArray()
-    return len(nonzero), float(nonzero.sum() / row["rows"])
+    found = [row[0] for row in vectors.select(FEATURES).collect()]
+    return found[0].size, sum(vector.numNonzeros() for vector in found) / len(found)
 
 
 def _hashing(train: DataFrame, params: HashingParams) -> PipelineModel:

@@ -17,7 +17,7 @@ import pyspark
 from sentiment_assets.failures import SetupError
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
-from sentiment_assets.settings import Settings, is_local
+from sentiment_assets.settings import Settings, is_local, memory_bytes
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -29,6 +29,8 @@ RELEASE_LINE = "4.2"
 
 KERNEL_CACHE = "spark.sentiment.kernelCache"
 """Property that tells workers where numba keeps compiled functions."""
+
+_YOUNG_BYTES_A_CORE = 400 * 2**20
 
 _LOG4J = """\
 rootLogger.level = warn
@@ -143,7 +145,12 @@ def _own_jvm(settings: Settings, role: Role) -> dict[str, str]:
     return {
         "spark.master": settings.spark_master,
         "spark.driver.memory": settings.training_memory if role == "training" else settings.stream_memory,
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={log4j.as_uri()}",
+        "spark.driver.extraJavaOptions": " ".join(
+            [
+                f"-Dlog4j2.configurationFile={log4j.as_uri()}",
+                *(_collector(settings) if role == "training" else []),
+            ]
+        ),
         # Local files, not spark.jars.packages: that resolves at each start, checks nothing, fails offline.
         # A cluster's executors fetch them from the driver.
         "spark.jars": ",".join(str(jar) for jar in jar_paths("spark", settings)),
@@ -152,6 +159,16 @@ def _own_jvm(settings: Settings, role: Role) -> dict[str, str]:
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
     }
+
+
+def _collector(settings: Settings) -> list[str]:
+    """Options of the JVM for throughput: training does not mind a pause.
+
+    Java's default lets new objects take most of the heap, and touching gigabytes of memory for the first time cost 6 of
+    the 16 s of a logistic regression on 124,150 rows (9 s with these options, measured on two cores).
+    """
+    young = min(memory_bytes(settings.training_memory) // 3, _YOUNG_BYTES_A_CORE * (os.cpu_count() or 1))
+    return ["-XX:+UseParallelGC", f"-XX:MaxNewSize={young >> 20}m"]
 
 
 def _on_this_machine(master: str) -> bool:

@@ -112,3 +112,19 @@ def count_vectorizer(vocabulary: Sequence[str], column: str, output: str) -> Cou
     array = jvm.java.util.regex.Pattern.compile("\n").split("\n".join(vocabulary))
     model = CountVectorizerModel(jvm.org.apache.spark.ml.feature.CountVectorizerModel(array))
     return model.setInputCol(column).setOutputCol(output).setBinary(True)
+
+
+def vocabulary_of(model: CountVectorizerModel) -> list[str]:
+    """The terms of a fitted stage, in the order of its features.
+
+    ``CountVectorizerModel.vocabulary`` pickles them and takes a second for 360,000; as one string they need a tenth.
+    Where a term holds a line break there is no telling them apart in it, so they come MLlib's way.
+    """
+    context = SparkSession.active().sparkContext
+    jvm = context._jvm
+    java = model._java_obj
+    assert jvm is not None  # noqa: S101  a context that runs has its gateway
+    assert java is not None  # noqa: S101  a fitted stage has its object in the JVM
+    array = java.vocabulary()
+    terms = str(jvm.scala.collection.mutable.ArraySeq.make(array).mkString("\n")).split("\n")
+    return terms if len(terms) == len(array) else list(model.vocabulary)

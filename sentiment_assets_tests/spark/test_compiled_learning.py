@@ -8,7 +8,7 @@ import pytest
 from pyspark.ml import PipelineModel
 
 from sentiment_assets.spark import text
-from sentiment_assets.spark.compiled import counting
+from sentiment_assets.spark.compiled import counting, learner
 from sentiment_assets.spark.compiled import vectors as compiled_vectors
 from sentiment_assets.spark.compiled.agreement import hostile_texts
 from sentiment_assets.spark.compiled.counting import learn_vocabularies
@@ -65,8 +65,8 @@ def test_the_loops_count_the_terms_that_sql_counts(hostile: "DataFrame") -> None
 def test_tables_that_are_full_are_handed_over_and_nothing_is_lost(
     hostile: "DataFrame", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(counting, "_FIRST_SLOTS", 1 << 9)
-    monkeypatch.setattr(counting, "_MOST_SLOTS", 1 << 12)
+    monkeypatch.setattr(learner, "_FIRST_SLOTS", 1 << 9)
+    monkeypatch.setattr(learner, "_MOST_SLOTS", 1 << 12)
     short = hostile.where("length(text) < 300")  # a long one needs a larger table than a full one
     rows = short.select("label", "text").coalesce(1).toArrow().combine_chunks()
     lowered = hostile.sparkSession.createDataFrame(rows).selectExpr("label", *text.lowered())
@@ -74,9 +74,9 @@ def test_tables_that_are_full_are_handed_over_and_nothing_is_lost(
     classes = counting.character_classes(hostile.sparkSession)
     found: dict[tuple[int, int], np.ndarray] = {}
     handed_over = 0
-    for batch in counting._counted(iter(batches), classes, ORDER, ""):
+    for batch in learner.counted(iter(batches), classes, ORDER, ""):
         handed_over += 1
-        for key, documents, positive in counting._unpacked(batch).tolist():
+        for key, documents, positive in learner.unpacked(batch).tolist():
             counts = found.setdefault((batch["view"][0].as_py(), key), np.zeros(2, np.int64))
             counts += (documents, positive)
     assert handed_over > 4

@@ -4,8 +4,13 @@ Belongs here: which pipelines have a kernel, and reading their stages. Character
 Unicode is not Python's. Does not belong here: whether the result agrees (``agreement``).
 """
 
+import contextlib
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
@@ -26,6 +31,7 @@ from sentiment_assets.spark.compiled.worker import use_cache
 from sentiment_assets.spark.linear import Linear, linear_part
 from sentiment_assets.spark.session import KERNEL_CACHE
 from sentiment_assets.spark.text import FEATURES
+from sentiment_assets.spark.vocabulary import vocabulary_of
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -86,7 +92,7 @@ def export_tables(model: PipelineModel) -> Tables:
 def frequent_terms(model: PipelineModel, count: int) -> list[str]:
     """The most frequent terms of the first vocabulary of a model."""
     vocabularies = (stage for stage in model.stages if isinstance(stage, CountVectorizerModel))
-    return list(next(vocabularies).vocabulary[:count])
+    return vocabulary_of(next(vocabularies))[:count]
 
 
 def term_columns(order: int) -> list[str]:
@@ -119,7 +125,7 @@ def read_view(stages: list[Any], column: str) -> View:
     )
     if not sound:
         raise NotCompilableError(f"its stages behind {column} are not those of nb_ngrams")
-    terms = "".join(f"{term}\n" for term in vectorizer.vocabulary)
+    terms = "".join(f"{term}\n" for term in vocabulary_of(vectorizer))
     idf = np.asarray(product.getScalingVec().toArray())
     if terms.count("\n") != len(idf):
         raise NotCompilableError("one of its terms holds a line break")
@@ -179,21 +185,51 @@ def view_hashes(view: View) -> npt.NDArray[np.uint64]:
 
 @lru_cache(maxsize=1)
 def character_classes(spark: SparkSession) -> npt.NDArray[np.uint8]:
-    """Class bits of every code point, as the regular expressions of this JVM see them; asked once a process.
+    """Class bits of every code point, as the regular expressions of this JVM see them.
 
-    Each expression puts a character of the class in place of each member, so the members are where that character
-    stands afterwards.
+    Asking takes two seconds, so the answer is kept beside what numba compiles, under the JVM's release.
     """
-    from sentiment_assets.spark.compiled.kernel import CODE_POINTS, LETTER, LINE_END, SPACE, WORD
+    jvm = spark.sparkContext._jvm
+    assert jvm is not None  # noqa: S101  a session that runs has its gateway
+    rules = _class_rules()
+    release = jvm.java.lang.System.getProperty("java.vm.version")
+    key = hashlib.sha256(repr((release, rules)).encode()).hexdigest()[:12]
+    kept = Path(str(spark.conf.get(KERNEL_CACHE))) / f"character-classes-{key}.npy"
+    from sentiment_assets.spark.compiled.kernel import CODE_POINTS
 
-    rules = (
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        classes: npt.NDArray[np.uint8] = np.load(kept, allow_pickle=False)
+        if classes.shape == (CODE_POINTS,) and classes.dtype == np.uint8:
+            return classes
+    classes = _ask_for_classes(jvm, rules)
+    with contextlib.suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=kept.parent, suffix=".npy", delete=False) as file:
+            np.save(file, classes)
+        Path(file.name).replace(kept)
+    return classes
+
+
+def _class_rules() -> tuple[tuple[int, str, str], ...]:
+    """Bit of each class, its expression, and the character that marks what it finds (the last: all but line ends)."""
+    from sentiment_assets.spark.compiled.kernel import LETTER, LINE_END, SPACE, WORD
+
+    return (
         (LETTER, r"\p{L}", "x"),
         (WORD, r"[\p{L}\p{N}_]", "x"),
         (SPACE, r"[\s\p{Z}]", " "),
         (LINE_END, ".", "x"),
     )
-    jvm = spark.sparkContext._jvm
-    assert jvm is not None  # noqa: S101  a session that runs has its gateway
+
+
+def _ask_for_classes(jvm: Any, rules: Iterable[tuple[int, str, str]]) -> npt.NDArray[np.uint8]:
+    """Class bits of every code point, asked of the JVM.
+
+    Each expression puts a character of the class in place of each member, so the members are where that character
+    stands afterwards.
+    """
+    from sentiment_assets.spark.compiled.kernel import CODE_POINTS
+
     codes = np.array([code for code in range(CODE_POINTS) if code not in _SURROGATES], np.uint32)
     every = codes.tobytes().decode("utf-32-le")
     classes = np.zeros(CODE_POINTS, np.uint8)

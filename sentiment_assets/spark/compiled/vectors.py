@@ -9,13 +9,11 @@ Does not belong here: the loops (``terms``), scores (``model``).
 import logging
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from pyspark.ml import PipelineModel
 from pyspark.ml.feature import CountVectorizerModel, ElementwiseProduct, SQLTransformer, VectorAssembler
 from pyspark.ml.linalg import Vectors, VectorUDT
@@ -34,10 +32,11 @@ from sentiment_assets.spark.compiled.export import (
     term_columns,
     view_hashes,
 )
-from sentiment_assets.spark.compiled.worker import buffers, use_cache
+from sentiment_assets.spark.compiled.learner import FeatureTables, batch_vectors
+from sentiment_assets.spark.compiled.worker import use_cache
 from sentiment_assets.spark.session import KERNEL_CACHE
 from sentiment_assets.spark.text import FEATURES, LABEL
-from sentiment_assets.spark.vocabulary import count_vectorizer
+from sentiment_assets.spark.vocabulary import count_vectorizer, vocabulary_of
 
 if TYPE_CHECKING:
     from pyspark.core.broadcast import Broadcast
@@ -48,38 +47,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _TRIED_ROWS = 200
 _TOLERANCE = 1e-12
-_SPARSE = 0
 _SCHEMA = T.StructType([T.StructField(LABEL, T.DoubleType()), T.StructField(FEATURES, VectorUDT())])
-
-
-@dataclass(frozen=True)
-class FeatureTables:
-    """What the loops need of one fitted pipeline.
-
-    Attributes
-    ----------
-    classes
-        Class bits of each code point.
-    order
-        Length of the character n-grams; 0: none.
-    word_hashes, piece_hashes
-        Hash of each term of a vocabulary, in its order.
-    word_idf, piece_idf
-        Inverse document frequency of each.
-    ratio
-        Weight of each feature, words first.
-    name
-        Of these very tables, for a worker that keeps what it made of them.
-    """
-
-    classes: npt.NDArray[np.uint8]
-    order: int
-    word_hashes: npt.NDArray[np.uint64]
-    word_idf: FloatArray
-    piece_hashes: npt.NDArray[np.uint64]
-    piece_idf: FloatArray
-    ratio: FloatArray
-    name: str
 
 
 def feature_tables(features: PipelineModel) -> FeatureTables:
@@ -180,7 +148,7 @@ def _of_these_rows(stages: list[Any], rows: DataFrame) -> tuple[PipelineModel, n
     for stage in stages:
         output = stage.getOutputCol()
         if isinstance(stage, CountVectorizerModel):
-            terms, column = list(stage.vocabulary), stage.getInputCol()
+            terms, column = vocabulary_of(stage), stage.getInputCol()
             seen = {term for row in rows.select(column).collect() for term in row[0]}
             # MLlib refuses a vocabulary without any term.
             places = [place for place, term in enumerate(terms) if term in seen] or [0]
@@ -212,48 +180,11 @@ def _same(ours: Any, theirs: Any, numbers: npt.NDArray[np.int64]) -> bool:
 
 
 def _compiled(shared: "Broadcast[FeatureTables]", rows: DataFrame) -> DataFrame:
-    folder = str(rows.sparkSession.conf.get(KERNEL_CACHE))
+    folder, names = str(rows.sparkSession.conf.get(KERNEL_CACHE)), _SCHEMA.names
 
     def make(batches: Iterator[Any]) -> Iterator[Any]:
         for batch in batches:
-            yield batch_vectors(batch, shared.value, folder)
+            yield batch_vectors(batch, shared.value, folder, names)
 
     lowered = rows.selectExpr(LABEL, *text.lowered()).select(LABEL, text.LOWER)
     return lowered.mapInArrow(make, _SCHEMA)
-
-
-def batch_vectors(batch: Any, tables: FeatureTables, cache: str) -> Any:
-    """Labels and vectors of one Arrow batch of labels and lower-cased texts."""
-    use_cache(cache)
-    from sentiment_assets.spark.compiled.terms import make_vectors
-
-    word_keys, word_places, piece_keys, piece_places = _index(tables)
-    data, offsets = buffers(batch.column(1))
-    starts, numbers, values = make_vectors(
-        data, offsets, tables.classes, tables.order,
-        word_keys, word_places, tables.word_idf, piece_keys, piece_places, tables.piece_idf, tables.ratio,
-    )  # fmt: skip
-    rows = batch.num_rows
-    content = pa.StructArray.from_arrays(
-        [
-            pa.array(np.full(rows, _SPARSE, np.int8)),
-            pa.array(np.full(rows, len(tables.ratio), np.int32)),
-            pa.ListArray.from_arrays(pa.array(starts), pa.array(numbers)),
-            pa.ListArray.from_arrays(pa.array(starts), pa.array(values)),
-        ],
-        names=["type", "size", "indices", "values"],
-    )
-    return pa.RecordBatch.from_arrays([batch.column(0), content], names=[LABEL, FEATURES])
-
-
-def _index(tables: FeatureTables) -> tuple[Any, ...]:
-    """Hash tables of both vocabularies; a worker makes them once and keeps those of the last pipeline."""
-    from sentiment_assets.spark.compiled.terms import indexed
-
-    if tables.name not in _kept:
-        _kept.clear()
-        _kept[tables.name] = (*indexed(tables.word_hashes), *indexed(tables.piece_hashes))
-    return _kept[tables.name]
-
-
-_kept: dict[str, tuple[Any, ...]] = {}
