@@ -25,7 +25,7 @@ from sentiment_assets.spark.session import build_session
 from sentiment_assets.streaming.compilation import compile_version
 from sentiment_assets.streaming.lease import run_lease
 from sentiment_assets.streaming.progress import Progress
-from sentiment_assets.streaming.serving import load_model, serve, version_to_serve
+from sentiment_assets.streaming.serving import load_model, neutral_band, serve, version_to_serve
 
 
 def intact_version(settings: Settings, version: str | None) -> str:
@@ -134,7 +134,7 @@ def score_texts(settings: Settings, texts: list[str], *, version: str | None) ->
             "terms": [{"term": term, "contribution": weight} for term, weight in found.terms],
             "note": found.note,
         }
-        for found in explain(model, texts)
+        for found in explain(model, texts, band=neutral_band(settings, name))
     ]
     return {"model_version": name, "scores": scores}
 

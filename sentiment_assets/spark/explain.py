@@ -27,7 +27,7 @@ from pyspark.sql import functions as F
 
 from sentiment_assets.failures import ModelError
 from sentiment_assets.spark.linear import Linear, linear_part
-from sentiment_assets.spark.scoring import THRESHOLD
+from sentiment_assets.spark.scoring import sentiment_expr
 from sentiment_assets.spark.text import FEATURES, PIECES
 from sentiment_assets.spark.training import PROBABILITY
 from sentiment_assets.spark.vocabulary import vocabulary_of
@@ -47,7 +47,7 @@ class Explanation:
     Attributes
     ----------
     probability, sentiment
-        P(positive), and 'positive' above 0.5.
+        P(positive), and what ``scoring.sentiment_expr`` calls it.
     terms
         (term, contribution to the log-odds of positive), largest absolute contribution first.
     rest
@@ -76,7 +76,7 @@ class TellingTerms:
     note: str | None = None
 
 
-def explain(model: PipelineModel, texts: Iterable[str], top: int = 6) -> list[Explanation]:
+def explain(model: PipelineModel, texts: Iterable[str], top: int = 6, band: float = 0.0) -> list[Explanation]:
     """Score ``texts`` and name the terms that decided.
 
     Parameters
@@ -87,9 +87,12 @@ def explain(model: PipelineModel, texts: Iterable[str], top: int = 6) -> list[Ex
         Raw texts.
     top
         Most terms named for each text.
+    band
+        Half the width of the neutral band; 0: none.
     """
     spark = SparkSession.active()
     frame = spark.createDataFrame(list(enumerate(texts)), "position INT, text STRING")
+    positive = vector_to_array(F.col(PROBABILITY))[1]
     scored = model.transform(frame)
     inputs = [stage.getInputCol() for stage in _term_stages(model)]
     rows = (
@@ -97,7 +100,8 @@ def explain(model: PipelineModel, texts: Iterable[str], top: int = 6) -> list[Ex
             "position",
             "text",
             FEATURES,
-            vector_to_array(F.col(PROBABILITY))[1].alias("probability"),
+            positive.alias("probability"),
+            sentiment_expr(positive, band).alias("sentiment"),
             *inputs,
         )
         .orderBy("position")
@@ -131,8 +135,7 @@ def telling_terms(model: PipelineModel, top: int = 20) -> TellingTerms:
 
 
 def _explain_row(row: Row, linear: Linear | None, name: Callable[[Row, int], str], top: int) -> Explanation:
-    probability = float(row["probability"])
-    sentiment = "positive" if probability > THRESHOLD else "negative"
+    probability, sentiment = float(row["probability"]), str(row["sentiment"])
     if linear is None:
         return Explanation(row["text"], probability, sentiment, (), 0.0, 0.0, NOT_LINEAR)
     vector = row[FEATURES]

@@ -39,7 +39,7 @@ def score(model: Model, frame: DataFrame) -> DataFrame:
     kept = [f"`{name}`" for name in frame.columns if name != "probability"]
     if isinstance(model, CompiledModel):
         positive = model.probability(F.col(LOWER)).alias("probability")
-        return frame.selectExpr(*kept, *lowered()).select(*kept, positive)
+        return frame.selectExpr(*kept, *lowered(ascii_first=True)).select(*kept, positive)
     positive = vector_to_array(F.col(PROBABILITY)).getItem(1).alias("probability")
     return model.transform(frame.select(*kept)).select(*kept, positive)
 

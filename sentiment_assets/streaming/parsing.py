@@ -34,6 +34,7 @@ _OPTIONS = {"columnNameOfCorruptRecord": "_corrupt", "allowNonNumericNumbers": "
 # from_json renders any JSON value into a STRING column; only texts that look like one of the other
 # kinds need the second, exact look at the token's type.
 _LOOKS_LIKE_ANOTHER_TYPE = r'^(?:-?[0-9][0-9.eE+-]*|true|false|\{[\s\S]*\}|\[[\s\S]*\]|"-?Infinity")$'
+_BEGINS_LIKE_ANOTHER_TYPE = sorted(map(ord, '-0123456789tf{["'))
 
 _ISO_8601 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ]|$)"
 
@@ -91,6 +92,7 @@ def _text() -> Column:
 def _reason() -> Column:
     """The first reason that applies, in this order; null when none does."""
     text = _text()
+    begins = F.ascii(text)
     rules = (
         (F.col("value").isNull(), Reason.NULL),
         (~F.expr("is_valid_utf8(value)"), Reason.NOT_UTF8),
@@ -98,9 +100,18 @@ def _reason() -> Column:
         (F.col("tweet").isNull() | F.col("tweet._corrupt").isNotNull(), Reason.NOT_JSON),
         # A missing field sets no corrupt column: it has a rule of its own.
         (text.isNull(), Reason.NO_TEXT),
-        (text.rlike(_LOOKS_LIKE_ANOTHER_TYPE) & _is_another_type(), Reason.NOT_A_STRING),
-        (~text.rlike(r"\S"), Reason.EMPTY),
-        (F.length(text) > MAX_TEXT_CHARACTERS, Reason.TOO_LONG),
+        # Cheap looks before dear ones: a regular expression copies the text, counting characters walks it.
+        (
+            begins.isin(_BEGINS_LIKE_ANOTHER_TYPE)
+            & text.rlike(_LOOKS_LIKE_ANOTHER_TYPE)
+            & _is_another_type(),
+            Reason.NOT_A_STRING,
+        ),
+        ((begins <= ord(" ")) & ~text.rlike(r"\S"), Reason.EMPTY),
+        (
+            (F.octet_length(text) > MAX_TEXT_CHARACTERS) & (F.length(text) > MAX_TEXT_CHARACTERS),
+            Reason.TOO_LONG,
+        ),
     )
     reason = F.lit(None).cast("string")
     for condition, name in reversed(rules):

@@ -16,6 +16,7 @@ from sentiment_assets.streaming.positions import checkpoint
 from sentiment_assets.streaming.progress import INTAKE, SCORED
 
 QUERY_NAME = "predictions"
+_SAMPLED = 16
 
 
 def kafka_options(cluster: Cluster) -> dict[str, str]:
@@ -71,12 +72,14 @@ def predictions(messages: DataFrame, model: Model, version: str, band: float = 0
         (observation ``intake``) and left out.
     """
     sent = F.unix_millis("kafka_timestamp")
+    # The median of all costs 3 % of a drain; a batch too small to have a sample has the mean.
+    sampled = F.when(F.col("offset") % _SAMPLED == 0, sent)
     # The observation also keeps the optimizer from pushing the filter below the parser, which would parse twice.
     parsed = parse(messages).observe(
         INTAKE,
         F.count(F.lit(1)).alias("messages"),
         F.count("reason").alias("bad"),
-        F.percentile_approx(sent, 0.5, 100).alias("median_ms"),
+        F.coalesce(F.percentile_approx(sampled, 0.5, 100), F.avg(sent).cast("long")).alias("median_ms"),
     )
     good = parsed.where("reason IS NULL").drop("key", "value", "reason")
     scored = score(model, good).withColumns(

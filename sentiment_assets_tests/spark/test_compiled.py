@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from sentiment_assets.spark.compiled.kernel import LETTER, LINE_END, SPACE, WORD
 from sentiment_assets.spark.compiled.model import CompiledModel
 from sentiment_assets.spark.features import VARIANTS, fit_features
 from sentiment_assets.spark.scoring import score
+from sentiment_assets.spark.session import KERNEL_CACHE
 from sentiment_assets.spark.training import ALGORITHMS, cached_vectors, fit_candidate
 from sentiment_assets_tests.spark.conftest import made_up_tweets
 
@@ -162,6 +164,26 @@ def test_columns_of_the_caller_pass_through(spark: "SparkSession", kernel: Compi
     scored = score(kernel, rows)
     assert scored.columns == ["a.b", "text", "probability"]
     assert all(0 < row["probability"] < 1 for row in scored.collect())
+
+
+def test_character_classes_are_kept_and_a_broken_file_is_asked_for_anew(
+    spark: "SparkSession", tmp_path: Path
+) -> None:
+    asked = character_classes.__wrapped__(spark)
+    before = spark.conf.get(KERNEL_CACHE)
+    spark.conf.set(KERNEL_CACHE, str(tmp_path))
+    try:
+        np.testing.assert_array_equal(character_classes.__wrapped__(spark), asked)
+        (kept,) = tmp_path.iterdir()
+        other = np.full_like(asked, 7)
+        np.save(kept, other)
+        np.testing.assert_array_equal(character_classes.__wrapped__(spark), other)
+        for broken in (b"", b"not an array", kept.read_bytes()[:2000]):
+            kept.write_bytes(broken)
+            np.testing.assert_array_equal(character_classes.__wrapped__(spark), asked)
+        assert list(tmp_path.iterdir()) == [kept]
+    finally:
+        spark.conf.set(KERNEL_CACHE, before)
 
 
 def test_character_classes_are_those_of_java(spark: "SparkSession") -> None:

@@ -51,6 +51,7 @@ def test_intercept_terms_and_rest_add_up_to_the_log_odds(
     good, bad = explanations[:2]
     assert (good.sentiment, bad.sentiment) == ("positive", "negative")
     assert any("love" in term or "thanks" in term for term, _ in good.terms)
+    assert {e.sentiment for e in explain(model, TEXTS, band=0.5)} == {"neutral"}
 
 
 def test_telling_terms_are_the_words_of_each_class(labelled: "DataFrame") -> None:

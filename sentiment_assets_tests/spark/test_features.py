@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from pyspark.ml import PipelineModel
 from pyspark.ml.classification import NaiveBayes
-from pyspark.ml.feature import IDF, CountVectorizer
+from pyspark.ml.feature import IDF, CountVectorizer, CountVectorizerModel
 
 from sentiment_assets.failures import TrainingError
 from sentiment_assets.spark import text
+from sentiment_assets.spark.compiled.agreement import hostile_texts
 from sentiment_assets.spark.features import FEATURES, VARIANTS, fit_features
-from sentiment_assets.spark.vocabulary import count_vectorizer, learn_vocabulary
+from sentiment_assets.spark.vocabulary import count_vectorizer, learn_vocabulary, vocabulary_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -46,6 +47,28 @@ def test_one_aggregation_counts_what_mllibs_estimators_count(labelled: "DataFram
     negative, positive = NaiveBayes(featuresCol="tf", labelCol="label").fit(counted).theta.toArray()
     np.testing.assert_allclose(vocabulary.log_count_ratio(), positive - negative)
     rows.unpersist()
+
+
+def test_a_vocabulary_is_read_as_it_was_written(spark: "SparkSession") -> None:
+    for terms in (["a"], ["b", "\u00e9t\u00e9", "\U0001f600 x", "c\r", "\\n", ""], ["one\nline", "two"]):
+        model = CountVectorizerModel.from_vocabulary(terms, "terms", "tf")
+        assert vocabulary_of(model) == list(model.vocabulary) == terms
+
+
+def test_looking_for_ascii_first_changes_no_text(spark: "SparkSession") -> None:
+    texts = [
+        *hostile_texts(["love", "don\u2019t", "na\u00efve"], seed=5, count=300),
+        None,
+        "",
+        "\u201cA\u201d&amp;lt;\u2026",
+    ]
+    frame = spark.createDataFrame([(one,) for one in texts], "text STRING")
+    plain, quick = (
+        frame.selectExpr(*text.lowered(ascii_first=first)).select(text.LOWER).collect()
+        for first in (False, True)
+    )
+    assert plain == quick
+    assert plain[-1][0] == '"a"<...'
 
 
 def test_a_vocabulary_over_its_limit_keeps_the_most_frequent_terms(labelled: "DataFrame") -> None:

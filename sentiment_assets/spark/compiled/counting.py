@@ -62,7 +62,9 @@ def learn_vocabularies(
     folder = str(session.conf.get(KERNEL_CACHE))
     use_cache(folder)
     classes = session.sparkContext.broadcast(character_classes(session))
-    lowered = rows.selectExpr(f"{label} AS label", *text.lowered()).select("label", text.LOWER)
+    lowered = rows.selectExpr(f"{label} AS label", *text.lowered(ascii_first=True)).select(
+        "label", text.LOWER
+    )
 
     def count(batches: Iterator[Any]) -> Iterator[Any]:
         yield from counted(batches, classes.value, order, folder)

@@ -186,5 +186,5 @@ def _compiled(shared: "Broadcast[FeatureTables]", rows: DataFrame) -> DataFrame:
         for batch in batches:
             yield batch_vectors(batch, shared.value, folder, names)
 
-    lowered = rows.selectExpr(LABEL, *text.lowered()).select(LABEL, text.LOWER)
+    lowered = rows.selectExpr(LABEL, *text.lowered(ascii_first=True)).select(LABEL, text.LOWER)
     return lowered.mapInArrow(make, _SCHEMA)
