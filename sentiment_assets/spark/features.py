@@ -274,7 +274,7 @@ def _no_terms(variant: str, rows: int) -> TrainingError:
 def _density(vectors: DataFrame) -> tuple[int, float]:
     """Length of the vectors and mean number of non-zero entries."""
     found = [row[0] for row in vectors.select(FEATURES).collect()]
-    return found[0].size, sum(vector.numNonzeros() for vector in found) / len(found)
+    return int(found[0].size), float(sum(vector.numNonzeros() for vector in found)) / len(found)
 
 
 def _hashing(train: DataFrame, params: HashingParams) -> PipelineModel:

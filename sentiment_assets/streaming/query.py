@@ -48,7 +48,11 @@ def read_topic(
         .options(**kafka_options(cluster))
         .option("subscribe", settings.topic)
         .option("startingOffsets", "earliest")
-        .option("maxOffsetsPerTrigger", at_most or settings.max_offsets_per_trigger)
+        # Spark rounds down the share of each partition, which would leave a last batch of a few rows.
+        .option(
+            "maxOffsetsPerTrigger",
+            (at_most or settings.max_offsets_per_trigger) + settings.topic_partitions,
+        )
         .load()
     )
 

@@ -31,6 +31,8 @@ def test_each_variant_turns_text_null_and_empty_into_vectors(
     assert {v.size for v in vectors} == {fitted.vocabulary_size}
     assert vectors[0].numNonzeros() > 0
     assert fitted.rows == 300
+    # Dagster refuses numpy's numbers as metadata.
+    assert (type(fitted.vocabulary_size), type(fitted.mean_nonzero)) == (int, float)
     assert 0 < fitted.mean_nonzero < fitted.vocabulary_size
     assert fitted.sparsity == pytest.approx(1 - fitted.mean_nonzero / fitted.vocabulary_size)
 

@@ -65,11 +65,14 @@ def test_the_fast_checkpoint_manager_is_for_local_disks_and_for_the_stream(setti
 
 
 @pytest.mark.parametrize(("memory", "young"), [("10g", "800m"), ("2g", "682m"), ("600m", "200m")])
-def test_training_collects_for_throughput_and_new_objects_do_not_take_the_heap(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, memory: str, young: str
+@pytest.mark.parametrize("role", ["training", "stream"])
+def test_the_jvm_collects_for_throughput_and_new_objects_do_not_take_the_heap(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, memory: str, young: str, role: Role
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    options = conf(settings, role="training", training_memory=memory)["spark.driver.extraJavaOptions"].split()
+    options = conf(settings, role, training_memory=memory, stream_memory=memory)[
+        "spark.driver.extraJavaOptions"
+    ].split()
     assert options[1:] == ["-XX:+UseParallelGC", f"-XX:MaxNewSize={young}"]
 
 
