@@ -337,7 +337,7 @@ def score(
     def words(found: dict[str, Any]) -> None:
         out = open_console()
         for row in found["scores"]:
-            style = "green" if row["sentiment"] == "positive" else "red"
+            style = {"positive": "green", "negative": "red"}.get(row["sentiment"], "")
             terms = ", ".join(f"{t['term']} {t['contribution']:+.2f}" for t in row["terms"]) or row["note"]
             head = (f"{row['sentiment']:9}", style)
             out.print(Text.assemble(head, f" {row['probability']:.3f}  {printable(row['text'])}"))

@@ -206,7 +206,10 @@ class Settings(BaseSettings):
         default=90, ge=10, description="A streaming run whose heartbeat is older is taken for dead."
     )
     supervisor_interval_seconds: int = Field(
-        default=5, ge=1, description="Seconds between two supervisor ticks."
+        default=3,
+        ge=1,
+        description="Least seconds between two supervisor ticks. Dagster looks every five seconds which are due: with "
+        "five here, it would often find a tick a moment too early and come back five seconds later.",
     )
 
     standby: Literal["handover", "always"] = Field(

@@ -180,10 +180,11 @@ class _Reason:
     asked: bool = False
 
 
-def _batch(settings: Settings, served: Served) -> int:
-    """Most messages of one micro-batch."""
+def _batch(settings: Settings, served: Served, partitions: int) -> int:
+    """Most messages of one micro-batch: one more a partition, or Spark's rounding would leave a last batch of few."""
     at_most = settings.max_offsets_per_trigger
-    return min(at_most, _PIPELINE_MESSAGES) if isinstance(served.model, PipelineModel) else at_most
+    at_most = min(at_most, _PIPELINE_MESSAGES) if isinstance(served.model, PipelineModel) else at_most
+    return at_most + partitions
 
 
 class _Lease:
@@ -217,9 +218,8 @@ class _Lease:
         log.info("%s is scored by: %s; half the neutral band: %g", version, served.scorer, served.band)
         letters = self._resume_dead_letters(pair.pair_id)
         with explained():
-            messages = read_topic(
-                self._spark, self._settings, self._cluster, at_most=_batch(self._settings, served)
-            )
+            at_most = _batch(self._settings, served, len(self._available()))
+            messages = read_topic(self._spark, self._settings, self._cluster, at_most=at_most)
             query = start(predictions(messages, served.model, version, served.band), self._settings)
         try:
             pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
@@ -284,12 +284,14 @@ class _Lease:
         return found
 
     def _resume_dead_letters(self, pair_id: str) -> DeadLetters:
-        """Write the dead letters that an earlier lease committed past but could not write any more."""
+        """Take note of what an earlier lease committed past: its dead letters are written beside the first batches.
+
+        Before them, they would keep the stream from scoring for 8 s after a crash (a JVM that has just started).
+        """
         first, committed = first_offsets(self._settings), committed_offsets(self._settings)
         letters = DeadLetters(self._spark, self._settings, self._cluster, pair_id, first)
         letters.resume(committed)
         self._pulse.progress = replace(self._pulse.progress, offsets=committed)
-        self._complete(letters)
         return letters
 
     def _follow(self, query: StreamingQuery, reports: Reports, letters: DeadLetters, version: str) -> _Reason:

@@ -35,7 +35,8 @@ class Batch:
         Messages that cannot be scored, rows written, positive ones among them. ``None`` when nothing was counted:
         the sink skipped a batch that it already had, since a crash came between its commit and Spark's own.
     median_sent_at
-        Median of its messages' Kafka timestamps, in seconds since the epoch.
+        Median of its messages' Kafka timestamps (of a sample, or their mean where they are few), in seconds since the
+        epoch.
     """
 
     number: int

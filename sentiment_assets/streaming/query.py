@@ -16,7 +16,7 @@ from sentiment_assets.streaming.positions import checkpoint
 from sentiment_assets.streaming.progress import INTAKE, SCORED
 
 QUERY_NAME = "predictions"
-_SAMPLED = 16
+_SAMPLED, _SAMPLE = 16, 32
 
 
 def kafka_options(cluster: Cluster) -> dict[str, str]:
@@ -41,18 +41,15 @@ def read_topic(
     Parameters
     ----------
     at_most
-        Most messages of one micro-batch; as the settings say when left out.
+        Most messages of one micro-batch; as the settings say when left out. Spark rounds the share of each partition
+        down.
     """
     return (
         spark.readStream.format("kafka")
         .options(**kafka_options(cluster))
         .option("subscribe", settings.topic)
         .option("startingOffsets", "earliest")
-        # Spark rounds down the share of each partition, which would leave a last batch of a few rows.
-        .option(
-            "maxOffsetsPerTrigger",
-            (at_most or settings.max_offsets_per_trigger) + settings.topic_partitions,
-        )
+        .option("maxOffsetsPerTrigger", at_most or settings.max_offsets_per_trigger)
         .load()
     )
 
@@ -76,14 +73,15 @@ def predictions(messages: DataFrame, model: Model, version: str, band: float = 0
         (observation ``intake``) and left out.
     """
     sent = F.unix_millis("kafka_timestamp")
-    # The median of all costs 3 % of a drain; a batch too small to have a sample has the mean.
+    # The median of all costs 3 % of a drain; a batch too small for a sample has the mean.
     sampled = F.when(F.col("offset") % _SAMPLED == 0, sent)
+    median = F.when(F.count(sampled) >= _SAMPLE, F.percentile_approx(sampled, 0.5, 100))
     # The observation also keeps the optimizer from pushing the filter below the parser, which would parse twice.
     parsed = parse(messages).observe(
         INTAKE,
         F.count(F.lit(1)).alias("messages"),
         F.count("reason").alias("bad"),
-        F.coalesce(F.percentile_approx(sampled, 0.5, 100), F.avg(sent).cast("long")).alias("median_ms"),
+        F.coalesce(median, F.avg(sent).cast("long")).alias("median_ms"),
     )
     good = parsed.where("reason IS NULL").drop("key", "value", "reason")
     scored = score(model, good).withColumns(

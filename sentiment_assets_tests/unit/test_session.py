@@ -76,6 +76,16 @@ def test_the_jvm_collects_for_throughput_and_new_objects_do_not_take_the_heap(
     assert options[1:] == ["-XX:+UseParallelGC", f"-XX:MaxNewSize={young}"]
 
 
+@pytest.mark.parametrize("name", ["JAVA_TOOL_OPTIONS", "SPARK_SUBMIT_OPTS"])
+def test_a_collector_that_a_person_chose_is_not_joined_by_ours(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "-Dproxy=x -XX:+UseG1GC")
+    assert len(conf(settings)["spark.driver.extraJavaOptions"].split()) == 1
+    monkeypatch.setenv(name, "-Dproxy=x -XX:+UseStringDeduplication")
+    assert len(conf(settings)["spark.driver.extraJavaOptions"].split()) == 3
+
+
 def test_under_spark_submit_nothing_overrides_what_was_submitted(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

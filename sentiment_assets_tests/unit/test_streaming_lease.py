@@ -15,9 +15,9 @@ from sentiment_assets.streaming.serving import Served
 @pytest.mark.parametrize(
     ("model", "asked", "given"),
     [
-        (CompiledModel(Path("tables"), Path("cache")), 200_000, 200_000),
-        (PipelineModel([]), 200_000, 50_000),
-        (PipelineModel([]), 100, 100),
+        (CompiledModel(Path("tables"), Path("cache")), 200_000, 200_003),
+        (PipelineModel([]), 200_000, 50_003),
+        (PipelineModel([]), 100, 103),
     ],
     ids=["compiled", "pipeline", "pipeline, asked for less"],
 )
@@ -25,4 +25,4 @@ def test_a_batch_is_smaller_where_mllib_scores_it(
     settings: Settings, model: Model, asked: int, given: int
 ) -> None:
     chosen = settings.model_copy(update={"max_offsets_per_trigger": asked})
-    assert _batch(chosen, Served("version", model, "scorer")) == given
+    assert _batch(chosen, Served("version", model, "scorer"), partitions=3) == given

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -192,7 +192,8 @@ def character_classes(spark: SparkSession) -> npt.NDArray[np.uint8]:
     jvm = spark.sparkContext._jvm
     assert jvm is not None  # noqa: S101  a session that runs has its gateway
     rules = _class_rules()
-    release = jvm.java.lang.System.getProperty("java.vm.version")
+    system = jvm.java.lang.System
+    release = system.getProperty("java.vm.version"), system.getProperty("java.runtime.version")
     key = hashlib.sha256(repr((release, rules)).encode()).hexdigest()[:12]
     kept = Path(str(spark.conf.get(KERNEL_CACHE))) / f"character-classes-{key}.npy"
     from sentiment_assets.spark.compiled.kernel import CODE_POINTS
@@ -204,9 +205,10 @@ def character_classes(spark: SparkSession) -> npt.NDArray[np.uint8]:
     classes = _ask_for_classes(jvm, rules)
     with contextlib.suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=kept.parent, suffix=".npy", delete=False) as file:
-            np.save(file, classes)
-        Path(file.name).replace(kept)
+        # A whole file or none, whoever else writes it.
+        with TemporaryDirectory(dir=kept.parent) as folder:
+            np.save(Path(folder) / kept.name, classes)
+            (Path(folder) / kept.name).replace(kept)
     return classes
 
 
