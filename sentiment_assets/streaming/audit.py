@@ -3,11 +3,14 @@
 Does not belong here: how far the stream says it is (``positions``).
 """
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable
@@ -77,6 +80,38 @@ def highest_offsets(settings: Settings) -> dict[int, int]:
     """Highest scored offset of each partition of the topic that has one."""
     scored, _, _ = _read(settings, PREDICTIONS.name, with_sentiment=False)
     return {partition: int(offsets.max()) for partition, offsets in scored.items() if len(offsets)}
+
+
+def has_rows(settings: Settings, start: Offsets, end: Offsets) -> bool:
+    """Whether the topic has a prediction between these offsets; the files' statistics say where to look.
+
+    Parameters
+    ----------
+    start, end
+        First and next offset by partition; a partition without a first one begins at 0.
+    """
+    ranges = {part: (start.get(part, 0), until) for part, until in end.items() if until > start.get(part, 0)}
+    table = settings.table(PREDICTIONS.name)
+    if not ranges or not table_exists(table):
+        return False
+    files = pa.table(DeltaTable(str(table)).get_add_actions(flatten=True)).to_pydict()
+    lowest = min(begin for begin, _ in ranges.values())
+    highest = files.get("max.offset", [None] * len(files["path"]))
+    paths = [
+        str(table / path)
+        for path, most in zip(files["path"], highest, strict=True)
+        if most is None or most >= lowest
+    ]
+    if not paths:
+        return False
+    within = reduce(
+        operator.or_,
+        (
+            (pc.field("partition") == part) & (pc.field("offset") >= begin) & (pc.field("offset") < until)
+            for part, (begin, until) in ranges.items()
+        ),
+    )
+    return bool(ds.dataset(paths).count_rows(filter=(pc.field("topic") == settings.topic) & within))
 
 
 def _missing(offsets: Array, begin: int, end: int) -> int:

@@ -6,7 +6,7 @@ Belongs here: the failures an operator meets. Does not belong here: noticing the
 import contextlib
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
@@ -117,15 +117,17 @@ def death_of(query: StreamingQuery) -> StreamError:
     The chain matters: Spark's outermost message only says that a task failed while writing rows.
     """
     failure = query._jsq.exception()
-    if failure.isEmpty():
-        return explain("it ended by itself")
-    cause = failure.get()
+    return explain("it ended by itself" if failure.isEmpty() else _chain(failure.get()))
+
+
+def _chain(cause: Any) -> str:
+    """What a Java throwable and all its causes say, one after the other."""
     lines: list[str] = []
     while cause is not None and len(lines) < _MAX_CAUSES:
         # Behind the message Spark prints the whole plan, whose words mean nothing here.
         lines.append("Caused by: " + str(cause.toString()).split("\n=== Streaming Query", 1)[0])
         cause = cause.getCause()
-    return explain("\n".join(lines))
+    return "\n".join(lines)
 
 
 @contextlib.contextmanager
@@ -140,7 +142,10 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (Py4JError, PySparkException, ConnectionError) as error:
-        raise explain(f"{type(error).__name__}: {error}") from error
+        words = f"{type(error).__name__}: {error}"
+        # What PySpark makes of a Java exception has its outermost message alone.
+        origin = getattr(error, "_origin", None)
+        raise explain(words if origin is None else f"{words}\n{_chain(origin)}") from error
 
 
 def _root_cause(trace: str) -> str:

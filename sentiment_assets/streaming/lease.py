@@ -41,6 +41,7 @@ from sentiment_assets.streaming.query import predictions, read_topic, start
 from sentiment_assets.streaming.reports import Reports
 from sentiment_assets.streaming.reset import finish_reset
 from sentiment_assets.streaming.serving import Served, serve, version_to_serve
+from sentiment_assets.streaming.sink import Sink
 from sentiment_assets.streaming.staging import commit_waiting, waiting_jobs
 from sentiment_assets.streaming.warm_up import warm_up
 
@@ -220,7 +221,10 @@ class _Lease:
         with explained():
             at_most = _batch(self._settings, served, len(self._available()))
             messages = read_topic(self._spark, self._settings, self._cluster, at_most=at_most)
-            query = start(predictions(messages, served.model, version, served.band), self._settings)
+            self._sink = Sink(self._settings)
+            query = start(
+                predictions(messages, served.model, version, served.band), self._settings, self._sink
+            )
         try:
             pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
             if self._warm:
@@ -299,7 +303,7 @@ class _Lease:
         ready = last_data = progressed = caught_up = time.monotonic()
         while True:
             with explained():
-                _raise_if_dead(query)
+                _raise_if_dead(query, self._sink)
                 batches = self._collect(reports, letters)
                 status = query.status
             now = time.monotonic()
@@ -402,7 +406,7 @@ class _Lease:
         deadline = time.monotonic() + (_BOUNDARY_SECONDS_WHEN_ASKED if asked else _BOUNDARY_SECONDS)
         with explained():
             while time.monotonic() < deadline:
-                _raise_if_dead(query)
+                _raise_if_dead(query, self._sink)
                 if self._collect(reports, letters) or not query.status["isTriggerActive"]:
                     break
                 self._pulse.beat_if_due()
@@ -447,9 +451,9 @@ def _broker_may_be_silent() -> Iterator[None]:
         log.warning("%s", error)
 
 
-def _raise_if_dead(query: StreamingQuery) -> None:
+def _raise_if_dead(query: StreamingQuery, sink: Sink) -> None:
     if not query.isActive:
-        raise death_of(query)
+        raise sink.failure or death_of(query)
 
 
 def _raise_if_stalled(seconds: float) -> None:

@@ -67,6 +67,28 @@ def planned_offsets(folder: Path, batch: int, topic: str) -> Offsets | None:
         return None
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A micro-batch of which only the plan is recorded: where it begins and ends in each partition."""
+
+    number: int
+    start: Offsets
+    end: Offsets
+
+
+def unrecorded_batch(settings: Settings) -> Planned | None:
+    """The newest planned batch, if its end is not recorded: the table may have it already or not."""
+    folder = checkpoint(settings)
+    planned = next(_batches(folder / "offsets"), None)
+    if planned is None or planned <= next(_batches(folder / "commits"), -1):
+        return None
+    end = planned_offsets(folder, planned, settings.topic)
+    if end is None:
+        return None  # Spark refuses to start
+    before = planned_offsets(folder, planned - 1, settings.topic) if planned else None
+    return Planned(planned, first_offsets(settings) if before is None else before, end)
+
+
 def first_offsets(settings: Settings) -> Offsets:
     """Where the stream began to read each partition; empty before the first batch.
 

@@ -1,9 +1,10 @@
-"""The streaming query: Kafka -> parse -> score -> the table ``predictions``, exactly once by Spark and Delta alone.
+"""The streaming query: Kafka -> parse -> score -> the table ``predictions``, exactly once.
 
-Belongs here: the plan and its options. Does not belong here: when it starts and ends (``lease``).
+Belongs here: the plan and its options. Does not belong here: when it starts and ends (``lease``),
+how a batch is written (``sink``).
 """
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -14,6 +15,7 @@ from sentiment_assets.spark.scoring import Model, score, sentiment_expr
 from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.positions import checkpoint
 from sentiment_assets.streaming.progress import INTAKE, SCORED
+from sentiment_assets.streaming.sink import Sink
 
 QUERY_NAME = "predictions"
 _SAMPLED, _SAMPLE = 16, 32
@@ -88,7 +90,7 @@ def predictions(messages: DataFrame, model: Model, version: str, band: float = 0
         {
             "sentiment": sentiment_expr(F.col("probability"), band),
             "model_version": F.lit(version),
-            "scored_at": F.current_timestamp(),
+            "scored_at": _now(),
         }
     )
     return scored.select(PREDICTIONS.column_names).observe(
@@ -98,15 +100,18 @@ def predictions(messages: DataFrame, model: Model, version: str, band: float = 0
     )
 
 
-def start(frame: DataFrame, settings: Settings) -> StreamingQuery:
+def _now() -> Column:
+    """The batch's time, as data.
+
+    Spark writes a plain ``current_timestamp`` as a constant into the code that it generates: other code for each batch,
+    which the JVM compiles anew. What a lambda function is applied to is handed over beside the code.
+    """
+    return F.transform(F.array(F.current_timestamp()), lambda now: now)[0]
+
+
+def start(frame: DataFrame, settings: Settings, sink: Sink) -> StreamingQuery:
     """Start writing ``frame`` to the predictions table, batch after batch as fast as messages come."""
     # By default stop() waits without end for a batch that does not react.
     frame.sparkSession.conf.set("spark.sql.streaming.stopTimeout", "30s")
-    return (
-        frame.writeStream.format("delta")
-        .queryName(QUERY_NAME)
-        .outputMode("append")
-        .option("checkpointLocation", str(checkpoint(settings)))
-        .option("path", str(settings.table(PREDICTIONS.name)))
-        .start()
-    )
+    writer = frame.writeStream.queryName(QUERY_NAME).option("checkpointLocation", str(checkpoint(settings)))
+    return sink.of(writer).start()

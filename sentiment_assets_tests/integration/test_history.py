@@ -103,7 +103,7 @@ def test_a_rescore_that_was_killed_half_way_goes_on_and_ends_alike(
 
 def test_a_range_by_version_or_by_time_leaves_the_rest_alone(scored: Settings, contrary: str) -> None:
     table = DeltaTable(str(scored.table("predictions")))
-    writes = [entry for entry in table.history() if entry["operation"] == "STREAMING UPDATE"]
+    writes = [entry for entry in table.history() if entry["operation"] == "WRITE"]
     first_lease = min(entry["version"] for entry in writes)
     rows_then = scores(scored, first_lease)
     result = rescore(scored, Bound(version=first_lease), ALL, contrary, QUIET)

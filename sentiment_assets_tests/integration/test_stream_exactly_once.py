@@ -133,17 +133,23 @@ def test_letters_of_a_batch_that_was_written_but_not_recorded_are_found(
     assert_exactly_once(settings, 4, 1)
 
 
-def test_a_batch_that_was_written_but_not_recorded_is_not_written_again(
-    spark: SparkSession, drained: Settings
+@pytest.mark.parametrize("written", [True, False], ids=["written", "not written"])
+def test_a_batch_that_was_planned_but_not_recorded_is_written_once(
+    spark: SparkSession, drained: Settings, *, written: bool
 ) -> None:
-    """As if the process died between Delta's commit and Spark's own record of the batch."""
+    """As if the process died between Delta's commit and Spark's own record of the batch, or before both."""
     before = read_status(drained)
+    table = DeltaTable(str(drained.table("predictions")))
+    version = table.version()
     send(drained, [tweet(2), Message(None, None)])
     drain(spark, drained)
     commits = drained.checkpoints / "predictions" / "commits"
     newest = max(commits.glob("[0-9]*"), key=lambda file: int(file.name))
     newest.unlink()
     (commits / f".{newest.name}.crc").unlink()
+    if not written:
+        table.update_incremental()
+        table.restore(version)
     drain(spark, drained)
     assert_exactly_once(drained, before["predictions"] + 1, before["dead_letters"] + 1)
 
