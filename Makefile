@@ -17,7 +17,7 @@ IMAGE_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
 
-.PHONY: help setup run chaos soak test test-fast test-cluster test-deployment lint format snapshot doctor bench proof-sources proof-sinks audit wheel image smoke-compose clean
+.PHONY: help setup run chaos soak test test-fast test-cluster test-deployment lint format snapshot doctor bench proof-sources proof-sinks proof-stream audit wheel image smoke-compose clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,9 @@ proof-sources: setup ## 100,000 messages from each live source through disconnec
 
 proof-sinks: setup ## A million predictions into PostgreSQL and MongoDB's protocol, with kills of either side
 	@exec $(BIN)/python -m sentiment_assets_tests.proofs.sinks $(ARGS)
+
+proof-stream: setup ## 100,000 hostile messages, and a rescore of a million rows that is killed half-way
+	@exec $(BIN)/python -m sentiment_assets_tests.proofs.stream $(ARGS)
 
 chaos: $(VENV)/.dev ## Faults under load: make chaos ARGS="--rounds 1"
 	@exec $(BIN)/python -m sentiment_assets_tests.chaos $(ARGS)
