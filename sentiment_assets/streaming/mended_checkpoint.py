@@ -5,9 +5,9 @@ cut off or full of zeros, and Spark then refuses to start. Both can be derived:
 
 * A commit holds the same text as the one before (there is no watermark here).
 * Where batch N ended follows from the table: what is in it was scored, what is not was not. So the plan ends, in each
-  partition, behind the highest scored offset. If Delta has the batch already it skips it (its transaction names
-  the batch); messages behind the highest scored one, dead letters at most, are read again by the next batch, and the
-  dead letters know what they have.
+  partition, behind the highest scored offset. If the table has the batch already the sink skips it; messages behind
+  the highest scored one, dead letters at most, are read again by the next batch, and the dead letters know what they
+  have.
 
 Only the newest file is mended, and only when the one before is whole; anything else is for a person.
 """

@@ -83,10 +83,9 @@ def unrecorded_batch(settings: Settings) -> Planned | None:
     if planned is None or planned <= next(_batches(folder / "commits"), -1):
         return None
     end = planned_offsets(folder, planned, settings.topic)
-    if end is None:
-        return None  # Spark refuses to start
-    before = planned_offsets(folder, planned - 1, settings.topic) if planned else None
-    return Planned(planned, first_offsets(settings) if before is None else before, end)
+    start = planned_offsets(folder, planned - 1, settings.topic) if planned else first_offsets(settings)
+    # Without either plan Spark refuses to start.
+    return None if start is None or end is None else Planned(planned, start, end)
 
 
 def first_offsets(settings: Settings) -> Offsets:
