@@ -19,7 +19,7 @@ from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, ReplayResult, produce
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.heartbeat import Heartbeat, read_heartbeat
+from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat, read_standby
 from sentiment_assets.streaming.status import read_status
 
 _WORDS = ["love", "happy", "sad", "awful", "great", "sunny", "rain", "tired", "coffee", "work", "today"]
@@ -132,11 +132,17 @@ class World:
         )
 
     def heartbeat(self) -> Heartbeat:
-        """Of the stream that scores, waiting for one if need be."""
+        """Of the stream that scores, waiting for one if need be, and for its successor where one always stands by."""
         self.wait_until(lambda: self.scores(), 240, "the stream scores")
+        if self.settings.standby == "always":
+            self.wait_until(self._stands_by, 240, "a successor stands by")
         beat = read_heartbeat(self.settings)
         assert beat is not None
         return beat
+
+    def _stands_by(self) -> bool:
+        standby = read_standby(self.settings)
+        return standby is not None and standby.running and standby.phase is Phase.STANDBY
 
     def scores(self, not_pid: int | None = None) -> bool:
         """Whether a stream (another process than ``not_pid``) runs and has committed rows."""
