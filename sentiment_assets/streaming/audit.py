@@ -22,6 +22,7 @@ from sentiment_assets.spark.delta import table_exists
 from sentiment_assets.streaming.positions import Offsets
 
 Array = NDArray[np.int64]
+_NO_END = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,17 @@ def highest_offsets(settings: Settings) -> dict[int, int]:
     return {partition: int(offsets.max()) for partition, offsets in scored.items() if len(offsets)}
 
 
-def has_rows(settings: Settings, start: Offsets, end: Offsets) -> bool:
+def has_rows(settings: Settings, start: Offsets, end: Offsets | None = None) -> bool:
     """Whether the topic has a prediction between these offsets; the files' statistics say where to look.
 
     Parameters
     ----------
     start, end
-        First and next offset by partition; a partition without a first one begins at 0.
+        First and next offset by partition; a partition without a first one begins at 0. Without ``end``: from the
+        first offsets on.
     """
+    if end is None:
+        end = dict.fromkeys(start, _NO_END)
     ranges = {part: (start.get(part, 0), until) for part, until in end.items() if until > start.get(part, 0)}
     table = settings.table(PREDICTIONS.name)
     if not ranges or not table_exists(table):

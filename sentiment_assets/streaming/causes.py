@@ -142,10 +142,20 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (Py4JError, PySparkException, ConnectionError) as error:
-        words = f"{type(error).__name__}: {error}"
-        # What PySpark makes of a Java exception has its outermost message alone.
-        origin = getattr(error, "_origin", None)
-        raise explain(words if origin is None else f"{words}\n{_chain(origin)}") from error
+        raise explain(_words(error)) from error
+
+
+def _words(error: Exception) -> str:
+    """What an error of PySpark or py4j and all its causes say.
+
+    PySpark keeps the outermost message alone, and py4j prints every frame of the stack, whose names mean nothing here.
+    """
+    origin = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    if origin is not None:
+        # The JVM may be gone by now.
+        with contextlib.suppress(Py4JError, ConnectionError):
+            return f"{type(error).__name__}: {_chain(origin)}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _root_cause(trace: str) -> str:

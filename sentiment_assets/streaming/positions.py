@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sentiment_assets.failures import StreamError
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.files import replace_file
 
@@ -69,23 +70,33 @@ def planned_offsets(folder: Path, batch: int, topic: str) -> Offsets | None:
 
 @dataclass(frozen=True)
 class Planned:
-    """A micro-batch of which only the plan is recorded: where it begins and ends in each partition."""
+    """The plan of a micro-batch: where it begins and ends in each partition."""
 
     number: int
     start: Offsets
     end: Offsets
 
 
-def unrecorded_batch(settings: Settings) -> Planned | None:
-    """The newest planned batch, if its end is not recorded: the table may have it already or not."""
+def newest_plan(settings: Settings) -> Planned | None:
+    """The newest batch that was planned, whether its end is recorded or not; ``None`` before the first.
+
+    Raises
+    ------
+    StreamError
+        When it, or the plan before it, cannot be read.
+    """
     folder = checkpoint(settings)
-    planned = next(_batches(folder / "offsets"), None)
-    if planned is None or planned <= next(_batches(folder / "commits"), -1):
+    number = next(_batches(folder / "offsets"), None)
+    if number is None:
         return None
-    end = planned_offsets(folder, planned, settings.topic)
-    start = planned_offsets(folder, planned - 1, settings.topic) if planned else first_offsets(settings)
-    # Without either plan Spark refuses to start.
-    return None if start is None or end is None else Planned(planned, start, end)
+    end = planned_offsets(folder, number, settings.topic)
+    start = planned_offsets(folder, number - 1, settings.topic) if number else first_offsets(settings)
+    if start is None or end is None:
+        raise StreamError(
+            f"The checkpoint of the stream is damaged (the plan of batch {number} or the one before cannot be read).",
+            "Restore SENTIMENT_HOME/checkpoints and lake from one backup, or run `sentiment-assets reset --stream`.",
+        )
+    return Planned(number, start, end)
 
 
 def first_offsets(settings: Settings) -> Offsets:

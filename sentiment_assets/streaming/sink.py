@@ -5,8 +5,9 @@ log with three Spark jobs: 0.35 of the 0.75 s of a batch at 1,000 messages a sec
 without being recorded in the checkpoint: the last one that was planned when the stream before ended. So this sink looks
 once, and into the table itself: Delta commits all rows of a batch or none, and an offset is never scored twice.
 
-That is enough where no other writer can come between, which the stream's lock ensures on this machine's disks. For an
-object store, which several machines share, Delta's sink stays: there its transaction is what keeps a second writer out.
+That is enough where no other writer can come between, which the stream's lock ensures within SENTIMENT_HOME. For
+tables elsewhere (SENTIMENT_STORAGE), which several homes and machines may share, Delta's sink stays: there its
+transaction is what keeps a second writer out.
 Does not belong here: the plan (``query``), positions (``positions``).
 """
 
@@ -22,9 +23,15 @@ from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.streaming.audit import has_rows
 from sentiment_assets.streaming.causes import explain, explained
-from sentiment_assets.streaming.positions import unrecorded_batch
+from sentiment_assets.streaming.positions import newest_plan
 
 log = logging.getLogger(__name__)
+
+
+_REFUSED = (
+    "Restore checkpoints and lake from one backup, taken while no stream ran, or run "
+    "`sentiment-assets reset --stream` to score the topic from its start."
+)
 
 
 class Sink:
@@ -34,24 +41,44 @@ class Sink:
     ----------
     failure
         Why a batch could not be written, which ends the query.
+
+    Raises
+    ------
+    StreamError
+        When the table is ahead of the checkpoint, or the checkpoint's newest plan cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._table = settings, settings.table(PREDICTIONS.name)
-        self._unrecorded = unrecorded_batch(settings)
+        self._is_ours = is_local(self._table) and settings.storage_root == settings.root
+        self._newest = newest_plan(settings) if self._is_ours else None
+        self._last = -1
         self.failure: StreamError | None = None
+        if self._newest is not None and has_rows(settings, self._newest.end):
+            raise StreamError(
+                f"The table {self._table} has rows of messages that the checkpoint has not planned yet: it is ahead of "
+                "its checkpoint, and they would be appended again.",
+                _REFUSED,
+            )
 
     def of(self, writer: DataStreamWriter) -> DataStreamWriter:
         """The writer with this sink."""
-        if is_local(self._table):
+        if self._is_ours:
+            # What ends the query is in ``failure``; py4j would print a traceback of it.
+            logging.getLogger("py4j.clientserver").setLevel(logging.CRITICAL)
             return writer.foreachBatch(self._append)
         return writer.format("delta").outputMode("append").option("path", str(self._table))
 
     def _append(self, rows: DataFrame, batch: int) -> None:
         try:
+            if batch <= self._last:
+                raise StreamError(
+                    f"Batch {batch} came again after batch {self._last}.", "Start the stream again."
+                )
             if not self._has(batch):
                 with explained():
                     rows.write.format("delta").mode("append").save(str(self._table))
+            self._last = batch
         except (OSError, DeltaError, pa.ArrowException) as error:
             self.failure = explain(f"{type(error).__name__}: {error}")
             raise self.failure from error
@@ -61,10 +88,10 @@ class Sink:
 
     def _has(self, batch: int) -> bool:
         """Whether the table has the rows of a batch that was planned before this query began."""
-        planned, self._unrecorded = self._unrecorded, None
-        if planned is None or planned.number != batch:
+        plan, self._newest = self._newest, None
+        if plan is None or plan.number != batch:
             return False
-        found = has_rows(self._settings, planned.start, planned.end)
+        found = has_rows(self._settings, plan.start, plan.end)
         if found:
             log.info("The table has batch %d already; it is recorded now.", batch)
         return found

@@ -2,31 +2,43 @@
 
 import pytest
 
+from sentiment_assets.failures import StreamError
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.audit import has_rows
-from sentiment_assets.streaming.positions import Planned, checkpoint, unrecorded_batch
-from sentiment_assets_tests.unit.test_streaming_mended_checkpoint import commit, plan, scored, write
+from sentiment_assets.streaming.positions import Planned, checkpoint, newest_plan
+from sentiment_assets.streaming.sink import Sink
+from sentiment_assets_tests.unit.test_streaming_mended_checkpoint import plan, scored, write
 
 
-def test_only_a_batch_that_was_planned_and_not_recorded_may_be_there(settings: Settings) -> None:
-    assert unrecorded_batch(settings) is None
+def test_the_newest_plan_begins_where_the_one_before_ends(settings: Settings) -> None:
+    assert newest_plan(settings) is None
     plan(settings, 4, '{"0":5,"1":3}')
-    commit(settings, 4)
-    assert unrecorded_batch(settings) is None
     plan(settings, 5, '{"0":9,"1":3,"2":1}')
-    assert unrecorded_batch(settings) == Planned(5, {0: 5, 1: 3}, {0: 9, 1: 3, 2: 1})
+    assert newest_plan(settings) == Planned(5, {0: 5, 1: 3}, {0: 9, 1: 3, 2: 1})
 
 
 def test_the_first_batch_begins_where_the_stream_began(settings: Settings) -> None:
     write(checkpoint(settings) / "sources" / "0" / "0", '\0v1\n{"tweets":{"0":7}}')
     plan(settings, 0, '{"0":9}')
-    assert unrecorded_batch(settings) == Planned(0, {0: 7}, {0: 9})
+    assert newest_plan(settings) == Planned(0, {0: 7}, {0: 9})
 
 
-def test_a_plan_without_the_one_before_says_nothing(settings: Settings) -> None:
-    # Spark refuses to start; "the table has rows before its end" would skip a batch that it does not have.
+def test_a_plan_without_the_one_before_is_refused(settings: Settings) -> None:
+    # Taken from the stream's start, it would be taken for a batch that the table has, and skipped.
     plan(settings, 5, '{"0":9}')
-    assert unrecorded_batch(settings) is None
+    with pytest.raises(StreamError, match="checkpoint of the stream is damaged"):
+        newest_plan(settings)
+
+
+def test_a_table_that_is_ahead_of_the_checkpoint_is_refused(settings: Settings) -> None:
+    """As after restoring a backup that was taken while the stream wrote."""
+    plan(settings, 4, '{"0":5}')
+    plan(settings, 5, '{"0":8}')
+    scored(settings, [*range(8)])
+    Sink(settings)
+    scored(settings, [8, 9])
+    with pytest.raises(StreamError, match="ahead of its checkpoint"):
+        Sink(settings)
 
 
 @pytest.mark.parametrize(
