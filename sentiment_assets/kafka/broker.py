@@ -8,6 +8,7 @@ crash of everything else loses no message. Its data survive a SIGKILL: Kafka rec
 """
 
 import base64
+import errno
 import logging
 import os
 import re
@@ -211,7 +212,7 @@ class EmbeddedBroker:
                         raise BrokerError(
                             f"The embedded broker ended at once: the disk of {self._folder} is full.",
                             "Free some disk and start it again; what it has taken is kept.",
-                        ) from None
+                        ) from OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     raise BrokerError(
                         f"The embedded broker ended at once ({_cause(self._log, self._console)}).",
                         f"Its log is {self._log}.",

@@ -4,7 +4,9 @@ The story, top to bottom, is :func:`up`. Everything it starts it also ends; what
 """
 
 import contextlib
+import errno
 import logging
+import os
 import signal
 import threading
 import time
@@ -16,7 +18,7 @@ from dagster import DagsterInstance
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from sentiment_assets.failures import BrokerError
+from sentiment_assets.failures import BrokerError, SetupError
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.cluster import BROKER, Cluster, find_cluster
@@ -245,30 +247,50 @@ def _stream(
     figures: Figures | None = None
     try:
         while not stop.wait(1.0):
-            for name in services.restart_dead():
-                console.print(f"dagster    {name} had died; started again", style="yellow")
-            if broker is not None and not broker.status().running:
-                # It keeps its port and its data; producers and the stream ride out the seconds in between.
-                console.print("kafka      the broker had died; started again", style="yellow")
-                broker.start()
-            try:
-                fail_orphaned_runs(instance)
-            except OperationalError as error:
-                # A full disk, for one: the next look may succeed, and what runs is better left running.
-                console.print(
-                    f"dagster    its database does not answer ({error.orig}); tried again", style="yellow"
-                )
             producer.check()
-            figures = read_figures(settings, cluster)
-            if time.monotonic() - shown >= 5 or (figures.drained and options.exit_when_drained):
-                shown = time.monotonic()
-                console.print(f"live       {producer.text} · {figures.text}", markup=False, highlight=False)
-            if options.exit_when_drained and producer.finished and figures.drained:
-                console.print("drained    every message is scored or a dead letter", style="bold green")
-                return
+            try:
+                _start_again(services, broker, console)
+                try:
+                    fail_orphaned_runs(instance)
+                except OperationalError as error:
+                    # A full disk, for one: the next look may succeed, and what runs is better left running.
+                    console.print(
+                        f"dagster    its database does not answer ({error.orig}); tried again", style="yellow"
+                    )
+                figures = read_figures(settings, cluster)
+                if time.monotonic() - shown >= 5 or (figures.drained and options.exit_when_drained):
+                    shown = time.monotonic()
+                    console.print(
+                        f"live       {producer.text} · {figures.text}", markup=False, highlight=False
+                    )
+                if options.exit_when_drained and producer.finished and figures.drained:
+                    console.print("drained    every message is scored or a dead letter", style="bold green")
+                    return
+            except (OSError, SetupError, BrokerError) as error:
+                if not _is_full(error):
+                    raise
+                # The console may be a file on the same disk.
+                with contextlib.suppress(OSError):
+                    console.print("disk       full; what died is started when there is room", style="yellow")
     finally:
         stop.event.set()
         producer.join(timeout=15)
+
+
+def _start_again(services: Services, broker: EmbeddedBroker | None, console: Console) -> None:
+    for name in services.restart_dead():
+        console.print(f"dagster    {name} had died; started again", style="yellow")
+    if broker is not None and not broker.status().running:
+        # It keeps its port and its data; producers and the stream ride out the seconds in between.
+        broker.start()
+        console.print("kafka      the broker had died; started again", style="yellow")
+
+
+def _is_full(error: Exception) -> bool:
+    """Whether a full disk is behind it, in what was tried or in what a process said that died of it."""
+    causes = (error, error.__cause__)
+    full = any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT) for c in causes)
+    return full or os.strerror(errno.ENOSPC) in str(error)
 
 
 class _Replay(threading.Thread):
