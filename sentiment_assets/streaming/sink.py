@@ -20,7 +20,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from sentiment_assets.failures import StreamError
 from sentiment_assets.schemas import PREDICTIONS
-from sentiment_assets.settings import Settings, is_local
+from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.audit import has_rows
 from sentiment_assets.streaming.causes import explain, explained
 from sentiment_assets.streaming.positions import newest_plan
@@ -50,7 +50,7 @@ class Sink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._table = settings, settings.table(PREDICTIONS.name)
-        self._is_ours = is_local(self._table) and settings.storage_root == settings.root
+        self._is_ours = settings.storage_root == settings.root
         self._newest = newest_plan(settings) if self._is_ours else None
         self._last = -1
         self.failure: StreamError | None = None
