@@ -17,7 +17,7 @@ IMAGE_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
 
-.PHONY: help setup run chaos soak test test-fast test-cluster test-deployment lint format snapshot doctor bench proof-sources proof-sinks proof-stream audit wheel image smoke-compose clean
+.PHONY: help setup run chaos soak test test-fast test-cluster test-deployment lint lint-workflows format snapshot doctor bench proof-sources proof-sinks proof-stream audit wheel image smoke-compose clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -53,7 +53,7 @@ soak: $(VENV)/.dev ## An hour of operation: make soak ARGS="--minutes 60"
 test: setup lint ## Lint, types and all tests with coverage (needs Java; 15 to 20 minutes on 2 cores)
 	@exec $(BIN)/pytest --cov --cov-report=term:skip-covered $(ARGS)
 
-test-fast: $(VENV)/.dev ## Unit tests without a JVM, seconds
+test-fast: $(VENV)/.dev ## Unit tests without a JVM, two to three minutes
 	@exec $(BIN)/pytest sentiment_assets_tests/unit $(ARGS)
 
 test-deployment: setup ## The services of docker/ as plain processes, Dagster on a real PostgreSQL
@@ -66,6 +66,9 @@ lint: $(VENV)/.dev ## ruff, its formatter, and mypy
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+lint-workflows: ## The workflow files, by actionlint (needs Go)
+	@go run github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 && echo "The workflows are sound."
 
 format: $(VENV)/.dev ## Format the code and mend what ruff can mend safely
 	@$(BIN)/ruff check --fix .

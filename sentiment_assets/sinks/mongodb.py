@@ -18,6 +18,7 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
     AutoReconnect,
+    BulkWriteError,
     ConfigurationError,
     ConnectionFailure,
     InvalidName,
@@ -36,6 +37,8 @@ DATABASE = "sentiment"
 
 _DOCUMENTS_AT_ONCE = 5_000
 _ANSWER_MILLISECONDS = 3_000
+_DUPLICATE = 11000
+"""MongoDB's error code of a key that is there already."""
 _NEXT_STEP = "Set SENTIMENT_SINK_MONGODB_URI to mongodb://USER:PASSWORD@HOST:PORT/DATABASE."
 
 Document = dict[str, Any]
@@ -93,16 +96,15 @@ class MongoSink:
         return Position(str(found["table_id"]), int(found["version"]), found["files"], bool(found["whole"]))
 
     def write(self, batch: Batch) -> None:
-        """Replace or insert the documents, delete, then note the position."""
+        """Insert or replace the documents, delete, then note the position."""
         with self._errors():
+            # Appended rows are new, unless the batch is repeated after a crash; a rescore's are all known.
+            known = bool(batch.removed)
             for rows in batch.tables():
                 documents = rows.to_pylist()
                 for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
                     part = documents[start : start + _DOCUMENTS_AT_ONCE]
-                    # In order: of a key that comes twice the later row is the newer one.
-                    self._predictions.bulk_write(
-                        [ReplaceOne({"_id": _id(row)}, row, upsert=True) for row in part], ordered=True
-                    )
+                    known = self._replace(part) if known else self._insert(part)
             for topic, partition, offsets in batch.deleted_keys():
                 for start in range(0, len(offsets), _DOCUMENTS_AT_ONCE):
                     part = offsets[start : start + _DOCUMENTS_AT_ONCE].tolist()
@@ -110,6 +112,25 @@ class MongoSink:
                     self._predictions.bulk_write([DeleteMany(query)])
             position = vars(batch.position) | {"moved_at": datetime.now(UTC)}
             self._followed.replace_one({"_id": "position"}, position, upsert=True)
+
+    def _insert(self, rows: list[Document]) -> bool:
+        """Insert rows, and replace those that are there already; returns whether most were."""
+        try:
+            self._predictions.insert_many([{"_id": _id(row)} | row for row in rows], ordered=False)
+        except BulkWriteError as error:
+            refused = error.details.get("writeErrors", [])
+            if error.details.get("writeConcernErrors") or any(one["code"] != _DUPLICATE for one in refused):
+                raise
+            self._replace([rows[index] for index in sorted(one["index"] for one in refused)])
+            return len(refused) > len(rows) // 2
+        return False
+
+    def _replace(self, rows: list[Document]) -> bool:
+        """Replace or insert rows, in order: of a key that comes twice the later row is the newer one."""
+        self._predictions.bulk_write(
+            [ReplaceOne({"_id": _id(row)}, row, upsert=True) for row in rows], ordered=True
+        )
+        return True
 
     def clear(self) -> None:
         """Delete all documents; the position first, so that a crash in between begins anew."""

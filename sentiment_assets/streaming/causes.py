@@ -24,6 +24,11 @@ class _Cause(NamedTuple):
 _GOES_ON = "the stream goes on where it stopped"
 _CAUSES = (
     _Cause(
+        r"spark\.sql\.streaming\.stopTimeout",
+        "The batch under way did not end in time, so its JVM was halted",
+        f"Start the stream again: {_GOES_ON}, that batch is scored then.",
+    ),
+    _Cause(
         r"^Py4JNetworkError|^Connection\w*Error|^Py4JError: An error occurred while calling [\w.]+$",
         "The Spark JVM is gone (killed, or the machine is short of memory)",
         f"Start the stream again: {_GOES_ON}. SENTIMENT_HOME/logs/spark-stream.log may say why.",

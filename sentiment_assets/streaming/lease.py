@@ -18,7 +18,7 @@ from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from sentiment_assets.failures import BrokerError, ModelError, StreamError
+from sentiment_assets.failures import BrokerError, ModelError, StreamError, first_line
 from sentiment_assets.kafka.client import ensure_topic, topic_id, watermarks
 from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.models.store import ModelStore
@@ -32,6 +32,7 @@ from sentiment_assets.streaming.dead_letters import DeadLetters
 from sentiment_assets.streaming.exclusive import hold_stream_lock
 from sentiment_assets.streaming.handover import Successor
 from sentiment_assets.streaming.heartbeat import Phase, read_standby
+from sentiment_assets.streaming.jvm import jvm
 from sentiment_assets.streaming.mended_checkpoint import mend_checkpoint
 from sentiment_assets.streaming.pairing import ensure_pair
 from sentiment_assets.streaming.positions import committed_offsets, first_offsets
@@ -234,8 +235,7 @@ class _Lease:
             log.info("The lease ends: %s", reason.text)
             self._stop_at_boundary(query, reports, letters, asked=reason.asked)
         finally:
-            with contextlib.suppress(Py4JError, PySparkException, ConnectionError):
-                query.stop()
+            self._end_for_certain(query)
         self._complete(letters)
         pulse.progress = replace(pulse.progress, detail=reason.text)
         if not (reason.asked or self._ends.may_be_succeeded):
@@ -415,6 +415,20 @@ class _Lease:
             self._collect(reports, letters)
         self._end_care()
 
+    def _end_for_certain(self, query: StreamingQuery) -> None:
+        """Let nothing write when the lock is given back: a query that does not end takes its JVM along."""
+        ended = False
+        try:
+            query.stop()
+            ended = True
+        except (Py4JError, PySparkException, ConnectionError) as error:
+            log.warning("The query does not end, its JVM is halted: %s", first_line(error))
+        finally:
+            if not ended:
+                # Halting is answered by a broken connection.
+                with contextlib.suppress(Py4JError, ConnectionError):
+                    jvm(self._spark).java.lang.Runtime.getRuntime().halt(1)
+
     def _end_care(self) -> None:
         """Begin no new care; what is under way, a compaction or a commit of staged rows, comes to its end."""
         if self._care is not None:
@@ -427,7 +441,8 @@ class _Lease:
         for batch in batches:
             self._pulse.progress = self._pulse.progress.add(batch)
             letters.note(batch)
-        if not self._warm and any(batch.messages for batch in batches):
+        # A batch that the table had already counts no messages.
+        if not self._warm and any(batch.end != batch.start for batch in batches):
             self._say_ready()
         return batches
 

@@ -23,7 +23,7 @@ from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.audit import has_rows
 from sentiment_assets.streaming.causes import explain, explained
-from sentiment_assets.streaming.positions import newest_plan
+from sentiment_assets.streaming.positions import Offsets, newest_plan
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Sink:
     Raises
     ------
     StreamError
-        When the table is ahead of the checkpoint, or the checkpoint's newest plan cannot be read.
+        When the table is ahead of the checkpoint, or one of the two cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -54,7 +54,7 @@ class Sink:
         self._newest = newest_plan(settings) if self._is_ours else None
         self._last = -1
         self.failure: StreamError | None = None
-        if self._newest is not None and has_rows(settings, self._newest.end):
+        if self._newest is not None and self._has_rows(self._newest.end):
             raise StreamError(
                 f"The table {self._table} has rows of messages that the checkpoint has not planned yet: it is ahead of "
                 "its checkpoint, and they would be appended again.",
@@ -79,9 +79,6 @@ class Sink:
                 with explained():
                     rows.write.format("delta").mode("append").save(str(self._table))
             self._last = batch
-        except (OSError, DeltaError, pa.ArrowException) as error:
-            self.failure = explain(f"{type(error).__name__}: {error}")
-            raise self.failure from error
         except StreamError as error:
             self.failure = error
             raise
@@ -91,7 +88,13 @@ class Sink:
         plan, self._newest = self._newest, None
         if plan is None or plan.number != batch:
             return False
-        found = has_rows(self._settings, plan.start, plan.end)
+        found = self._has_rows(plan.start, plan.end)
         if found:
             log.info("The table has batch %d already; it is recorded now.", batch)
         return found
+
+    def _has_rows(self, start: Offsets, end: Offsets | None = None) -> bool:
+        try:
+            return has_rows(self._settings, start, end)
+        except (OSError, DeltaError, pa.ArrowException) as error:
+            raise explain(f"{type(error).__name__}: {error}") from error

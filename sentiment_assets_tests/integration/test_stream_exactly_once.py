@@ -19,6 +19,7 @@ from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.heartbeat import read_heartbeat
 from sentiment_assets.streaming.parsing import Reason
+from sentiment_assets.streaming.progress import Progress
 from sentiment_assets.streaming.status import read_status
 from sentiment_assets_tests.chaos.adversarial import adversarial
 from sentiment_assets_tests.integration.stream_helpers import column, drain, fresh_stream, send, tweet
@@ -150,7 +151,11 @@ def test_a_batch_that_was_planned_but_not_recorded_is_written_once(
     if not written:
         table.update_incremental()
         table.restore(version)
-    drain(spark, drained)
+    seen: list[Progress] = []
+    drain(spark, drained, on_progress=seen.append)
+    assert any(progress.ready for progress in seen), (
+        "no new message came, and the stream never said it was ready"
+    )
     assert_exactly_once(drained, before["predictions"] + 1, before["dead_letters"] + 1)
 
 

@@ -1,7 +1,8 @@
 """Real databases on the loopback, started from the machine's packages, killed and started again.
 
-PostgreSQL is Debian's package ``postgresql-15`` (any version 12 or later is found). MongoDB's server is in no
-package; ``mongo-java-server`` from Maven speaks its wire protocol and keeps its data in a file.
+PostgreSQL is Debian's package ``postgresql-15`` (any version 12 or later is found). For MongoDB a program on the PATH
+is taken: ``mongod``, or ``ferretdb`` 1.x, which speaks the protocol and keeps its data in SQLite. Where neither is,
+``mongo-java-server`` from Maven stands in: it forgets acknowledged writes when it is killed.
 """
 
 import os
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 import psutil
 import psycopg
@@ -133,13 +134,21 @@ class PostgresServer:
 
 
 class MongoServer:
-    """``mongo-java-server`` with its H2 file, in a JVM of its own."""
+    """A server of MongoDB's protocol with its data in a folder of its own.
+
+    Attributes
+    ----------
+    keeps
+        Whether what it acknowledged survives a kill.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._jars = jar_paths("mongodb_test", settings)
+        self._program = shutil.which("mongod") or shutil.which("ferretdb")
+        self._jars = [] if self._program else jar_paths("mongodb_test", settings)
         self._folder = Path(tempfile.mkdtemp(prefix="sentiment-mongodb-"))
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
+        self.keeps = self._program is not None
         self.uri = SecretStr(f"mongodb://127.0.0.1:{self._port}/follow_test")
 
     def __enter__(self) -> Self:
@@ -150,12 +159,41 @@ class MongoServer:
         self.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    @property
+    def title(self) -> str:
+        """What serves."""
+        return Path(self._program).name if self._program else "mongo-java-server"
+
     def start(self) -> None:
         """Start the server and wait until it answers."""
+        with (self._folder / "log").open("a") as log:
+            self._process = self._start_program(log) if self._program else self._start_java(log)
+        _wait(self.rows_now, PyMongoError)
+
+    def _start_program(self, log: TextIO) -> "subprocess.Popen[bytes]":
+        assert self._program is not None
+        (self._folder / "data").mkdir(exist_ok=True)
+        options = {
+            "mongod": [
+                *("--dbpath", str(self._folder / "data"), "--port", str(self._port)),
+                *("--bind_ip", "127.0.0.1"),
+            ],
+            "ferretdb": [
+                "--handler=sqlite",
+                f"--sqlite-url=file:{self._folder}/data/",
+                f"--listen-addr=127.0.0.1:{self._port}",
+                f"--state-dir={self._folder}",
+                "--debug-addr=-",
+                "--telemetry=disable",
+                "--log-level=error",
+            ],
+        }[self.title]
+        return subprocess.Popen([self._program, *options], stdout=log, stderr=log, cwd=self._folder)
+
+    def _start_java(self, log: TextIO) -> "subprocess.Popen[bytes]":
         # Its own main program takes no port; py4j, which comes with Spark, calls its class from here.
         py4j = next(Path(find_spec("pyspark").submodule_search_locations[0], "jars").glob("py4j-*.jar"))
-        log = (self._folder / "log").open("a")
-        port, self._process = launch_gateway(
+        port, process = launch_gateway(
             jarpath=str(py4j),
             classpath=os.pathsep.join(str(jar) for jar in self._jars),
             javaopts=["-Xmx1g", "-XX:+UseSerialGC"],
@@ -170,7 +208,7 @@ class MongoServer:
             "127.0.0.1", self._port
         )
         gateway.close()
-        _wait(self.rows_now, PyMongoError)
+        return process
 
     def stop(self) -> None:
         """Kill it."""

@@ -23,6 +23,11 @@ _TASK = f"{_QUERY}[TASK_WRITE_FAILED] Task failed while writing rows to file:/ho
             "kafka start",
         ),
         (
+            "TimeoutException: failed to stop within 30000 ms (specified by spark.sql.streaming.stopTimeout).",
+            "The batch under way did not end in time, so its JVM was halted (",
+            "Start the stream again",
+        ),
+        (
             f"{_KAFKA}SaslAuthenticationException: Authentication failed: Invalid username or password",
             "The Kafka cluster refuses the login (Authentication failed: Invalid username or password).",
             "SENTIMENT_KAFKA_SASL_MECHANISM",
