@@ -1,15 +1,24 @@
-"""Dagster's instance in SENTIMENT_HOME: its ``dagster.yaml`` and how to open it."""
+"""Dagster's instance in SENTIMENT_HOME: its ``dagster.yaml``, how to open it, and how it follows a new release."""
 
+import contextlib
+import logging
 import os
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import yaml
 
+from sentiment_assets.failures import SetupError, first_line
 from sentiment_assets.keys import JOB_RETRAIN, JOB_SCORE_STREAM, TAG_ROLE
 from sentiment_assets.settings import Settings
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
+
+log = logging.getLogger(__name__)
+
+_HEADER = "# Written by sentiment-assets for the home {home}; edit freely, it is not overwritten.\n"
 
 
 def instance_config(settings: Settings) -> dict[str, object]:
@@ -58,7 +67,8 @@ def instance_config(settings: Settings) -> dict[str, object]:
 def prepare_instance(settings: Settings) -> None:
     """Create the folders and ``dagster.yaml``, and point ``DAGSTER_HOME`` of this process at them.
 
-    A ``dagster.yaml`` that is already there is kept: it may have been edited, or mounted by a deployment.
+    A ``dagster.yaml`` that is already there is kept: it may have been edited, or mounted by a deployment. Only the
+    home's place in it follows a move.
 
     Raises
     ------
@@ -69,9 +79,10 @@ def prepare_instance(settings: Settings) -> None:
     config = settings.dagster_home / "dagster.yaml"
     if not config.exists():
         config.write_text(
-            "# Written by sentiment-assets; edit freely, it is not overwritten.\n"
-            + yaml.safe_dump(instance_config(settings), sort_keys=False)
+            _HEADER.format(home=settings.root) + yaml.safe_dump(instance_config(settings), sort_keys=False)
         )
+    else:
+        _follow_a_move(config, settings.root)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 
@@ -82,3 +93,45 @@ def open_instance(settings: Settings) -> "DagsterInstance":
 
     prepare_instance(settings)
     return DagsterInstance.get()
+
+
+def migrate_instance(settings: Settings, instance: "DagsterInstance") -> bool:
+    """Bring Dagster's tables to the installed release of Dagster.
+
+    Returns
+    -------
+    bool
+        Whether they may have been another release's.
+
+    Raises
+    ------
+    SetupError
+        When they are a newer release's.
+    """
+    import dagster
+    from alembic.util import CommandError
+
+    mark = settings.dagster_home / "dagster.version"
+    if mark.is_file() and mark.read_text(encoding="utf-8").strip() == dagster.__version__:
+        return False
+    log.info("Dagster's tables are brought to version %s.", dagster.__version__)
+    try:
+        # It prints; our standard output may be one JSON object.
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            instance.upgrade()
+    except CommandError as error:
+        raise SetupError(
+            f"The tables in {settings.dagster_home} do not fit Dagster {dagster.__version__} ({first_line(error)}).",
+            "Use the release that wrote them. Or move that folder aside: it holds the history of runs, no results.",
+        ) from error
+    mark.write_text(dagster.__version__, encoding="utf-8")
+    return True
+
+
+def _follow_a_move(config: Path, home: Path) -> None:
+    """Put the home's new place into a ``dagster.yaml`` that was written at its old one."""
+    text = config.read_text(encoding="utf-8")
+    found = re.match(re.escape(_HEADER).replace(re.escape("{home}"), "(.+)"), text)
+    if found is not None and found[1] != str(home):
+        log.info("The home was moved here from %s.", found[1])
+        config.write_text(text.replace(found[1], str(home)), encoding="utf-8")

@@ -18,7 +18,7 @@ from sentiment_assets.build import build_definitions
 from sentiment_assets.defs.tuning import run_config_of
 from sentiment_assets.failures import TrainingError
 from sentiment_assets.local.artefacts import Artefacts, Tweets
-from sentiment_assets.local.instance import open_instance
+from sentiment_assets.local.instance import migrate_instance, open_instance
 from sentiment_assets.local.resume import Plan, config_of_steps, plan_training, train_all
 from sentiment_assets.local.runs import RunFollower, StepEvent
 from sentiment_assets.models.store import ModelStore
@@ -238,6 +238,7 @@ def train(
         _check_tuning(tune, wanted or _known(build_definitions(settings), profile))
     settings.prepare()
     with only_one(settings, "train"), open_instance(settings) as instance, _sigterm_interrupts():
+        migrate_instance(settings, instance)
         fail_orphaned_runs(instance)
         definitions = build_definitions(settings)
         tweets = Tweets(data, rows, encoding)

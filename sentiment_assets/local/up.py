@@ -26,7 +26,7 @@ from sentiment_assets.kafka.replay import ReplayResult, replay_file
 from sentiment_assets.local.artefacts import Tweets
 from sentiment_assets.local.figures import Figures, read_figures
 from sentiment_assets.local.first_training import train_through_dagster
-from sentiment_assets.local.instance import open_instance
+from sentiment_assets.local.instance import migrate_instance, open_instance
 from sentiment_assets.local.live import LiveIngest, live_source
 from sentiment_assets.local.services import DAEMON, NAMES, Services
 from sentiment_assets.local.stopping import end_stream
@@ -139,6 +139,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         services.claim_port()
         cluster, broker = _start_broker(settings, console, cleanup, stop)
         instance = cleanup.enter_context(open_instance(settings))
+        migrate_instance(settings, instance)
         for run in fail_orphaned_runs(instance):
             console.print(
                 f"           run {run.run_id[:8]} ({run.job_name}) of an earlier crash marked failed"
