@@ -1,6 +1,7 @@
 """`make proof-sources`: each source gives 100,000 messages through 20 disconnects and broker restarts.
 
-Every id must be in the topic exactly once. Prints one JSON object per source; exits with 1 otherwise.
+Every id must be in the topic exactly once, and after the stream has drained it, in the table of predictions. Prints one
+JSON object per source; exits with 1 otherwise.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from deltalake import DeltaTable
 from pydantic import SecretStr
 
 from sentiment_assets.failures import BrokerError
@@ -27,6 +29,7 @@ from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import watermarks
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.runtime.ports import free_port
+from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.jetstream import Jetstream
 from sentiment_assets.sources.live import Source
@@ -45,6 +48,7 @@ from sentiment_assets_tests.peers.x_api import (
     send,
     stay,
 )
+from sentiment_assets_tests.proofs.product import command, give_model
 
 RESTARTS = 3
 DEADLINE_SECONDS = 180
@@ -56,12 +60,17 @@ def main() -> int:
     parser.add_argument("sources", nargs="*", default=["x", "jetstream", "file"])
     parser.add_argument("--messages", type=int, default=100_000)
     parser.add_argument("--disconnects", type=int, default=20)
+    parser.add_argument(
+        "--models", type=Path, help="a models folder with a chosen model; else a small one is trained"
+    )
     options = parser.parse_args()
     sound = True
+    models = options.models
     with tempfile.TemporaryDirectory(prefix="proof-sources-") as folder:
         for name in options.sources:
             home = Path(folder) / name
             settings = Settings(home=home, kafka_port=free_port(), topic=f"proof-{name}").prepare()
+            models = give_model(settings, models)
             broker = EmbeddedBroker(settings)
             broker.start()
             try:
@@ -154,15 +163,21 @@ def _prove(settings: Settings, broker: EmbeddedBroker, source: Source, expected:
     bootstrap = broker.start().bootstrap
     keys = keys_in(str(bootstrap), settings.topic)
     (result,) = results
+    wall = time.monotonic() - begun
+    command(settings, "stream", "--until-drained")
+    scored = DeltaTable(str(settings.table(PREDICTIONS.name))).to_pyarrow_table(columns=["tweet_id"])
+    ids = scored["tweet_id"].to_pylist()
     return {
         "messages": len(keys),
         "distinct_ids": len(set(keys)),
+        "rows_in_the_table": len(ids),
+        "distinct_ids_in_the_table": len(set(ids)),
         "expected": len(expected),
-        "sound": len(keys) == len(expected) and set(keys) == expected,
+        "sound": len(keys) == len(ids) == len(expected) and set(keys) == set(ids) == expected,
         "broker_restarts": restarts.count,
         **{k: v for k, v in vars(result).items() if k not in ("source", "state")},
         "most_memory_mb": round(psutil.Process().memory_info().rss / 2**20),
-        "wall_seconds": round(time.monotonic() - begun, 1),
+        "wall_seconds": round(wall, 1),
     }
 
 

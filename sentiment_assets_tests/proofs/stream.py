@@ -9,7 +9,6 @@ import argparse
 import hashlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -30,8 +29,8 @@ from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets_tests.chaos.adversarial import adversarial
+from sentiment_assets_tests.proofs.product import DEADLINE_SECONDS, command, environment, give_model
 
-DEADLINE_SECONDS = 540
 _WORDS = ("love", "happy", "sad", "awful", "great", "sunny", "rain", "tired", "coffee", "work", "today")
 _SCORES = ["partition", "offset", "sentiment", "probability", "model_version"]
 
@@ -50,11 +49,8 @@ def main() -> int:
     for name in options.proofs:
         with tempfile.TemporaryDirectory(prefix="proof-stream-") as folder:
             settings = Settings(home=Path(folder)).prepare()
-            if options.models:
-                shutil.copytree(options.models, settings.models, dirs_exist_ok=True)
-            else:
-                _command(settings, "train", "--data", "sample", "--rows", "4000")
-            _command(settings, "kafka", "start")
+            give_model(settings, options.models)
+            command(settings, "kafka", "start")
             try:
                 figures = (
                     _hostile(settings, options.hostile)
@@ -62,7 +58,7 @@ def main() -> int:
                     else _rescore(settings, options.rows)
                 )
             finally:
-                _command(settings, "kafka", "stop")
+                command(settings, "kafka", "stop")
             sound = sound and figures["sound"]
             _say({"proof": name, **figures})
     return 0 if sound else 1
@@ -70,8 +66,8 @@ def main() -> int:
 
 def _hostile(settings: Settings, count: int) -> dict[str, Any]:
     sent = _send(settings, adversarial(count))
-    result = _command(settings, "stream", "--until-drained")
-    status = _command(settings, "status")
+    result = command(settings, "stream", "--until-drained")
+    status = command(settings, "status")
     figures = {
         "sent": sent,
         "predictions": status["predictions"],
@@ -90,21 +86,21 @@ def _hostile(settings: Settings, count: int) -> dict[str, Any]:
 
 def _rescore(settings: Settings, count: int) -> dict[str, Any]:
     _send(settings, _messages(count))
-    _command(settings, "stream", "--until-drained")
+    command(settings, "stream", "--until-drained")
     store = ModelStore(settings.models)
     chosen = store.chosen()
     other = next(m.version for m in store.versions(kind="candidate") if m.version != chosen)
     assert chosen is not None
     scored = _checksum(settings)
-    to_other = _command(settings, "rescore", "--model", other)
+    to_other = command(settings, "rescore", "--model", other)
     expected = _checksum(settings)
-    back = _command(settings, "rescore", "--model", chosen)
+    back = command(settings, "rescore", "--model", chosen)
     returned = _checksum(settings)
     staged = _kill_half_way(settings, other)
     untouched = _checksum(settings)
-    again = _command(settings, "rescore", "--model", other)
+    again = command(settings, "rescore", "--model", other)
     found = _checksum(settings)
-    status = _command(settings, "status")
+    status = command(settings, "status")
     sound = (returned, untouched, found) == (scored, scored, expected) and expected != scored
     return {
         "rows": again["rows"],
@@ -124,7 +120,7 @@ def _kill_half_way(settings: Settings, model: str) -> int:
     """SIGKILL the command and its JVM when half of the pieces are staged; returns how many were."""
     process = subprocess.Popen(
         [sys.executable, "-m", "sentiment_assets", "rescore", "--model", model, "--json"],
-        env=_environment(settings),
+        env=environment(settings),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -171,31 +167,6 @@ def _send(settings: Settings, messages: Iterator[Message]) -> int:
     bootstrap = EmbeddedBroker(settings).status().bootstrap
     assert bootstrap is not None
     return produce(messages, Cluster(bootstrap), settings.topic).sent
-
-
-def _command(settings: Settings, *arguments: str) -> dict[str, Any]:
-    """Run a command of the product and read its JSON.
-
-    Raises
-    ------
-    RuntimeError
-        When it fails, with what it said.
-    """
-    answer = subprocess.run(
-        [sys.executable, "-m", "sentiment_assets", *arguments, "--json"],
-        env=_environment(settings),
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE_SECONDS,
-        check=False,
-    )
-    if answer.returncode:
-        raise RuntimeError(f"{' '.join(arguments)}: {answer.stderr[-2000:]}")
-    return dict(json.loads(answer.stdout))
-
-
-def _environment(settings: Settings) -> dict[str, str]:
-    return os.environ | {"SENTIMENT_HOME": str(settings.root)}
 
 
 def _say(figures: dict[str, Any]) -> None:
