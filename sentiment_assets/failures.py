@@ -4,6 +4,10 @@ Belongs here: exception types whose message names the thing, the cause and the n
 Does not belong here: how they are shown (``cli``) or when they are raised.
 """
 
+import errno
+import os
+import sqlite3
+
 
 class SentimentError(Exception):
     """A failure that the user can mend.
@@ -51,6 +55,20 @@ class StreamError(SentimentError):
 
 class TableError(SentimentError):
     """A Delta table is missing, has another schema, or is being written by another process."""
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a full disk is behind an error: in its causes, or in what a process said that died of it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        # SQLite reports a log file that cannot grow as an input/output error.
+        kind = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if isinstance(cause, sqlite3.Error) and kind in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            return True
+        cause = cause.__cause__
+    return os.strerror(errno.ENOSPC) in str(error)
 
 
 def first_line(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from confluent_kafka import Message as Delivered
 from sentiment_assets.failures import BrokerError
 from sentiment_assets.ingest.recovery import already_there, topic_ends
 from sentiment_assets.ingest.spool import Spool, Waiting
-from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.client import ensure_topic, topic_id
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import MESSAGE_FAULTS, idempotent
 
@@ -31,6 +31,19 @@ WINDOW = 5_000
 _AT_ONCE = 500
 _CONNECT_SECONDS = 0.5
 _STALLED_SECONDS = 5.0
+_LONGEST_PAUSE_SECONDS = 60.0
+_NOT_ALLOWED = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+)
+_RECORD_FAULTS = (
+    *MESSAGE_FAULTS,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.INVALID_TIMESTAMP,
+)
+"""A broker judges a whole batch; which of its messages is at fault shows when each is sent alone."""
 
 
 class Delivery(threading.Thread):
@@ -63,6 +76,10 @@ class Delivery(threading.Thread):
         self._acknowledged: list[Waiting] = []
         self._ends: dict[int, int] = {}
         self._lost: KafkaError | None = None
+        self._failures = 0
+        self._alone = False
+        self._alone_until = 0
+        self._topic_id = ""
         self._moved_at = time.monotonic()
         self._wake = threading.Event()
         self._met = False
@@ -112,9 +129,10 @@ class Delivery(threading.Thread):
             self._drop_producer()
 
     def _over(self) -> bool:
-        if self._end_at is None:
-            return False
-        return self._spool.count == 0 or time.monotonic() >= self._end_at
+        return self._is_late() or (self._end_at is not None and self._spool.count == 0)
+
+    def _is_late(self) -> bool:
+        return self._end_at is not None and time.monotonic() >= self._end_at
 
     def _connect(self) -> bool:
         cluster = self._find_broker()
@@ -122,11 +140,13 @@ class Delivery(threading.Thread):
             if cluster is None:
                 raise BrokerError("No Kafka broker runs.", "Start one with `sentiment-assets kafka start`.")
             ensure_topic(cluster, self._topic, self._partitions, timeout=3.0)
+            self._topic_id = topic_id(cluster, self._topic, timeout=3.0) or ""
             self._recover(cluster)
         except BrokerError as error:
             self._note_away(error.what)
             return False
         self._cluster = cluster
+        self._alone = self._alone_until > 0
         self._producer = Producer(
             idempotent(cluster)
             | {
@@ -135,18 +155,21 @@ class Delivery(threading.Thread):
                 "queue.buffering.max.messages": 2 * WINDOW,
                 "queue.buffering.max.kbytes": 32 * 1024,
             }
+            | ({"batch.num.messages": 1} if self._alone else {})
         )
         self._moved_at = time.monotonic()
         self._met = True
-        self._note_back()
+        if not self._failures:
+            self._note_back()
         return True
 
     def _recover(self, cluster: Cluster) -> None:
         """Count what a producer before this one had delivered without our knowledge."""
         ends = topic_ends(cluster, self._topic)
         rows = self._spool.after(0, 2 * WINDOW)
-        there = already_there(cluster, self._topic, self._spool.ends(), ends, rows)
-        self._spool.remove(there, ends)
+        since = self._spool.ends(self._topic_id)
+        there = already_there(cluster, self._topic, since, ends, rows, self._is_late)
+        self._spool.remove(there, ends, topic=self._topic_id)
         self.delivered += len(there)
 
     def _hand_over(self) -> None:
@@ -155,6 +178,8 @@ class Delivery(threading.Thread):
         room = min(_AT_ONCE, WINDOW - self._in_flight)
         self._spool.arrived.clear()
         rows = self._spool.after(self._handed, room) if room > 0 else []
+        if self._alone:
+            rows = [row for row in rows if row.number <= self._alone_until]
         for row in rows:
             try:
                 self._producer.produce(
@@ -178,6 +203,7 @@ class Delivery(threading.Thread):
         now = time.monotonic()
         if self._acknowledged:
             self._moved_at = now
+            self._failures = 0
             self._note_back()
             self._forget_acknowledged()
         elif self._in_flight == 0:
@@ -190,8 +216,36 @@ class Delivery(threading.Thread):
                 logger.warning("Kafka has moved from %s to %s.", self._cluster, found)
                 self._drop_producer()
         if self._lost is not None:
-            logger.warning("The producer is made anew (%s).", self._lost.str())
+            self._rest(self._lost)
+        elif self._alone and self._in_flight == 0 and not self._suspects():
+            self._alone_until = 0
             self._drop_producer()
+
+    def _suspects(self) -> list[Waiting]:
+        """Posts that are to be sent alone and were not handed over yet."""
+        return [row for row in self._spool.after(self._handed, 1) if row.number <= self._alone_until]
+
+    def _rest(self, fault: KafkaError) -> None:
+        """Let go of a producer that failed, and pause before the next: longer after each failure in a row.
+
+        Raises
+        ------
+        BrokerError
+            When Kafka does not allow us to write.
+        """
+        where = str(self._cluster)
+        self._drop_producer()
+        if fault.code() in _NOT_ALLOWED:
+            raise BrokerError(
+                f"Kafka at {where} does not allow its user to write to {self._topic} ({fault.str()}).",
+                "Grant what docs/kafka.md names and start again: posts that were kept are still there.",
+            )
+        if fault.code() in _RECORD_FAULTS:
+            return
+        self._failures += 1
+        self._note_away(f"Kafka at {where} takes no messages ({fault.str()}).")
+        self._wake.wait(min(_LONGEST_PAUSE_SECONDS, _CONNECT_SECONDS * 2**self._failures))
+        self._wake.clear()
 
     def _drop_producer(self) -> None:
         """Let go of the producer; what it had not delivered is still in the spool."""
@@ -205,7 +259,7 @@ class Delivery(threading.Thread):
 
     def _forget_acknowledged(self) -> None:
         if self._acknowledged:
-            self._spool.remove(self._acknowledged, self._ends)
+            self._spool.remove(self._acknowledged, self._ends, topic=self._topic_id)
             self._acknowledged.clear()
             self._ends.clear()
 
@@ -215,7 +269,10 @@ class Delivery(threading.Thread):
             self.delivered += 1
             self._acknowledged.append(row)
             self._note_end(message)
-        elif error.code() in MESSAGE_FAULTS:
+        elif error.code() in _RECORD_FAULTS and not (self._alone or message is None):
+            self._alone_until = max(self._alone_until, row.number)
+            self._lost = error
+        elif error.code() in _RECORD_FAULTS:
             self.refused += 1
             self._acknowledged.append(row)
             logger.warning("A message was refused: %s", error.str())

@@ -8,6 +8,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from itertools import chain, islice
 from pathlib import Path
 
 from sentiment_assets.kafka.replay import created_at, shuffled, tweet_post
@@ -78,6 +79,11 @@ class FileReplay:
                 return
 
     def _rows(self) -> Iterable[LabelledRow]:
+        # Generators do their reading and ordering when the first row is asked for.
+        rows = iter(self._ordered())
+        return chain(list(islice(rows, 1)), rows)
+
+    def _ordered(self) -> Iterable[LabelledRow]:
         rows = iter_rows(self._path, self._encoding)
         if self._speed is not None:
             return sorted(rows, key=lambda row: created_at(row.date) or "")

@@ -10,7 +10,7 @@ was appended to the topic since the last acknowledgement, so that none is sent t
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -21,6 +21,7 @@ from sentiment_assets.kafka.cluster import Cluster
 
 _AT_ONCE = 5_000
 _SECONDS = 30.0
+"""Without a message for so long, the topic's end counts as unreadable."""
 
 
 def topic_ends(cluster: Cluster, topic: str) -> dict[int, int]:
@@ -29,7 +30,12 @@ def topic_ends(cluster: Cluster, topic: str) -> dict[int, int]:
 
 
 def already_there(
-    cluster: Cluster, topic: str, since: Mapping[int, int], ends: Mapping[int, int], rows: Sequence[Waiting]
+    cluster: Cluster,
+    topic: str,
+    since: Mapping[int, int],
+    ends: Mapping[int, int],
+    rows: Sequence[Waiting],
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Waiting]:
     """The rows that are in the topic at or behind the given offsets, each message counted once.
 
@@ -40,12 +46,14 @@ def already_there(
     ends
         partition -> offset to read up to.
     rows
-        What may have been under way.
+        What may have been under way. Of other messages nothing is kept in memory.
+    should_stop
+        Asked about once a second; true ends the search.
 
     Raises
     ------
     BrokerError
-        When the end of the topic cannot be read now.
+        When the end of the topic cannot be read now, or the search was ended.
     """
     left = {p: end for p, end in ends.items() if since.get(p, end) < end}
     if not left or not rows:
@@ -56,6 +64,7 @@ def already_there(
         | {"group.id": uuid.uuid4().hex, "enable.auto.commit": False, "auto.offset.reset": "earliest",
            "enable.partition.eof": True}
     )  # fmt: skip
+    wanted = {(row.key, row.value) for row in rows}
     found: Counter[tuple[bytes, bytes]] = Counter()
     deadline = time.monotonic() + _SECONDS
     try:
@@ -65,13 +74,16 @@ def already_there(
                 partition, offset, error = message.partition(), message.offset(), message.error()
                 if partition not in left or offset is None:
                     continue
-                if error is None and offset < left[partition]:
-                    found[message.key() or b"", message.value() or b""] += 1
+                if error is None:
+                    deadline = time.monotonic() + _SECONDS
+                    record = (message.key() or b"", message.value() or b"")
+                    if offset < left[partition] and record in wanted:
+                        found[record] += 1
                 # The last offsets may be markers of transactions, which are no messages.
                 at_end = error is not None and error.code() == KafkaError._PARTITION_EOF
                 if at_end or offset + 1 >= left[partition]:
                     del left[partition]
-            if left and time.monotonic() > deadline:
+            if left and (should_stop() or time.monotonic() > deadline):
                 raise BrokerError(
                     f"Kafka at {cluster} does not give the end of {topic}.", "Check the broker's log."
                 )

@@ -6,11 +6,12 @@ thread of their own. A full spool makes the source wait. A stop ends the source 
 
 import asyncio
 import contextlib
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sentiment_assets.ingest.delivery import Delivery
 from sentiment_assets.ingest.spool import Spool
@@ -100,7 +101,7 @@ def ingest(
     distinct
         Remove posts whose id came before, in this run or an earlier one.
     on_progress
-        Called every ten seconds.
+        Called every ten seconds; the figures are also in ``SENTIMENT_HOME/run/ingest-SOURCE.json``.
 
     Raises
     ------
@@ -113,7 +114,12 @@ def ingest(
     with only_one(settings, f"ingest {source.name}"):
         spool = Spool(settings.spool / f"{source.name}.sqlite", settings.spool_megabytes * 1_000_000)
         delivery = Delivery(spool, lambda: find_cluster(settings), settings.topic, settings.topic_partitions)
-        run = _Run(source, spool, delivery, stop, limit, distinct, on_progress)
+
+        def tell(figures: IngestResult) -> None:
+            _record(settings, figures)
+            on_progress(figures)
+
+        run = _Run(source, spool, delivery, stop, limit, distinct, tell)
         delivery.start()
         try:
             asyncio.run(run.until_stopped())
@@ -123,10 +129,20 @@ def ingest(
         finally:
             delivery.finish(STOP_SECONDS)
             figures = run.figures()
+            _record(settings, figures)
             spool.close()
         if delivery.error is not None:
             raise delivery.error
         return figures
+
+
+def _record(settings: Settings, figures: IngestResult) -> None:
+    """Leave the figures where Prometheus's endpoint finds them; a full disk is no reason to end."""
+    target = settings.run / f"ingest-{figures.source}.json"
+    temporary = target.with_suffix(".new")
+    with contextlib.suppress(OSError):
+        temporary.write_text(json.dumps(asdict(figures) | {"at": time.time()}), encoding="utf-8")
+        temporary.replace(target)
 
 
 class _LimitReachedError(Exception):
@@ -202,16 +218,14 @@ class _Run:
         if len(self._posts) >= _GATHER_POSTS:
             self._flush()
             await asyncio.sleep(0)
-            while self._spool.full:
-                if not self._waited:
-                    self._waited = True
-                    logger.warning(
-                        "The spool has reached SENTIMENT_SPOOL_MEGABYTES: the source is kept waiting."
-                    )
-                await asyncio.sleep(_GATHER_SECONDS)
+        while self._spool.full:
+            if not self._waited:
+                self._waited = True
+                logger.warning("The spool has reached SENTIMENT_SPOOL_MEGABYTES: the source is kept waiting.")
+            await asyncio.sleep(_GATHER_SECONDS)
 
     async def _tick(self) -> None:
-        reported = time.monotonic()
+        reported = float("-inf")
         while not self._stop.is_set():
             await asyncio.sleep(_GATHER_SECONDS)
             self._flush()
@@ -222,9 +236,9 @@ class _Run:
                 self._on_progress(self.figures())
 
     def _flush(self) -> None:
-        """Keep what was gathered, with the position after it."""
-        posts, self._posts = self._posts, []
+        """Keep what was gathered, with the position after it; what cannot be kept stays gathered."""
         position = self._source.position()
-        if posts or position != self._kept:
-            self._duplicates += self._spool.add(posts, position, distinct=self._distinct)
+        if self._posts or position != self._kept:
+            self._duplicates += self._spool.add(self._posts, position, distinct=self._distinct)
+            self._posts.clear()
             self._kept = position

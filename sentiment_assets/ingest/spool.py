@@ -30,6 +30,7 @@ CREATE TABLE IF NOT EXISTS waiting (number INTEGER PRIMARY KEY, key BLOB NOT NUL
 CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS seen_by_number ON seen (number);
 CREATE TABLE IF NOT EXISTS ends (partition INTEGER PRIMARY KEY, following INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS ends_of (only INTEGER PRIMARY KEY CHECK (only = 1), topic TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS source (only INTEGER PRIMARY KEY CHECK (only = 1), position TEXT NOT NULL);
 """
 
@@ -141,25 +142,41 @@ class Spool:
             ).fetchall()
         return [Waiting(*row) for row in found]
 
-    def remove(self, delivered: Iterable[Waiting], ends: Mapping[int, int] = _NOWHERE) -> None:
+    def remove(
+        self, delivered: Iterable[Waiting], ends: Mapping[int, int] = _NOWHERE, *, topic: str = ""
+    ) -> None:
         """Forget posts that Kafka has.
 
         Parameters
         ----------
         ends
             partition -> offset behind the last of them.
+        topic
+            Which topic these offsets are of: Kafka's id of it.
         """
         rows = list(delivered)
         with self._lock, self._transaction():
             self._db.executemany("DELETE FROM waiting WHERE number = ?", ((row.number,) for row in rows))
-            self._db.executemany("INSERT OR REPLACE INTO ends VALUES (?, ?)", ends.items())
+            if ends:
+                moved = self._db.execute(
+                    "INSERT INTO ends_of VALUES (1, ?) ON CONFLICT (only) DO UPDATE SET topic = excluded.topic "
+                    "WHERE topic != excluded.topic",
+                    (topic,),
+                )
+                if moved.rowcount:
+                    self._db.execute("DELETE FROM ends")
+                self._db.executemany("INSERT OR REPLACE INTO ends VALUES (?, ?)", ends.items())
         self._count -= len(rows)
         self._bytes -= sum(len(row.key) + len(row.value) for row in rows)
 
-    def ends(self) -> dict[int, int]:
-        """partition -> offset behind what is known to be delivered."""
+    def ends(self, topic: str) -> dict[int, int]:
+        """partition -> offset behind what is known to be delivered to this topic; empty for another one."""
         with self._lock, self._errors():
-            return dict(self._db.execute("SELECT partition, following FROM ends").fetchall())
+            found = self._db.execute(
+                "SELECT partition, following FROM ends WHERE EXISTS (SELECT 1 FROM ends_of WHERE topic = ?)",
+                (topic,),
+            )
+            return dict(found.fetchall())
 
     def close(self) -> None:
         """Give disk back and close the file."""

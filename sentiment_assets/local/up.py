@@ -4,9 +4,7 @@ The story, top to bottom, is :func:`up`. Everything it starts it also ends; what
 """
 
 import contextlib
-import errno
 import logging
-import os
 import signal
 import threading
 import time
@@ -18,7 +16,7 @@ from dagster import DagsterInstance
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from sentiment_assets.failures import BrokerError, SetupError
+from sentiment_assets.failures import BrokerError, SetupError, disk_is_full
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.cluster import BROKER, Cluster, find_cluster
@@ -126,7 +124,8 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             learns = reason_not_to_serve(ModelStore(settings.models)) is not None
             inspect(source.path, options.encoding, both_labels=learns)
         # A missing token is known before minutes go into a training.
-        live = None if options.source == "file" else live_source(settings, options.source)
+        if options.source != "file":
+            live_source(settings, options.source)
         java = find_java()
         for configuration in ("spark", "broker"):
             jar_paths(configuration, settings, lambda text: console.print(f"  {text}", markup=False))
@@ -159,8 +158,8 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         console.print(describe_model(settings), markup=False, highlight=False)
         producer = (
             _Replay(settings, options, source, cluster, stop.event)
-            if live is None
-            else LiveIngest(settings, live, options.messages, stop.event)
+            if options.source == "file"
+            else LiveIngest(settings, options.source, options.messages, stop.event)
         )
         _stream(settings, options, producer, cluster, broker, services, instance, console, stop)
 
@@ -248,8 +247,8 @@ def _stream(
     figures: Figures | None = None
     try:
         while not stop.wait(1.0):
-            producer.check()
             try:
+                producer.check()
                 _start_again(services, broker, console)
                 try:
                     fail_orphaned_runs(instance)
@@ -268,7 +267,7 @@ def _stream(
                     console.print("drained    every message is scored or a dead letter", style="bold green")
                     return
             except (OSError, SetupError, BrokerError) as error:
-                if not _is_full(error):
+                if not disk_is_full(error):
                     raise
                 # The console may be a file on the same disk.
                 with contextlib.suppress(OSError):
@@ -285,13 +284,6 @@ def _start_again(services: Services, broker: EmbeddedBroker | None, console: Con
         # It keeps its port and its data; producers and the stream ride out the seconds in between.
         broker.start()
         console.print("kafka      the broker had died; started again", style="yellow")
-
-
-def _is_full(error: Exception) -> bool:
-    """Whether a full disk is behind it, in what was tried or in what a process said that died of it."""
-    causes = (error, error.__cause__)
-    full = any(isinstance(c, OSError) and c.errno in (errno.ENOSPC, errno.EDQUOT) for c in causes)
-    return full or os.strerror(errno.ENOSPC) in str(error)
 
 
 class _Replay(threading.Thread):

@@ -83,6 +83,8 @@ class Batch:
         Where the sink is afterwards.
     removed
         Files whose keys are deleted unless they are in ``kept``.
+    rewrites
+        Whether the rows come instead of earlier ones, as those of a rescore do.
     """
 
     changes: "TableChanges"
@@ -90,6 +92,7 @@ class Batch:
     position: Position
     removed: tuple[DataFile, ...] = ()
     kept: tuple[DataFile, ...] = ()
+    rewrites: bool = False
 
     @property
     def rows(self) -> int:
@@ -270,7 +273,9 @@ class TableChanges:
                 yield self._complete(pending, version - 1)
                 pending = []
             if removed or large:
-                yield from self._grouped(added, version, begun, None, rows, whole=False)
+                yield from self._grouped(
+                    added, version, begun, None, rows, whole=False, rewrites=bool(removed)
+                )
                 done_position = Position(self.table_id, version, None, whole=False)
                 kept = tuple(self._actions(version)[0])
                 yield Batch(self, (), done_position, tuple(removed), kept)
@@ -283,7 +288,15 @@ class TableChanges:
         return Batch(self, tuple(files), Position(self.table_id, version, None, whole=False))
 
     def _grouped(
-        self, files: list[DataFile], version: int, done: int, total: int | None, rows: int, *, whole: bool
+        self,
+        files: list[DataFile],
+        version: int,
+        done: int,
+        total: int | None,
+        rows: int,
+        *,
+        whole: bool,
+        rewrites: bool = False,
     ) -> Iterator[Batch]:
         """Files of one version in batches; the one that ends at ``total`` completes the version."""
         group: list[DataFile] = []
@@ -295,7 +308,8 @@ class TableChanges:
             if number + 1 < len(files) and sum(f.rows for f in group) + following <= rows:
                 continue
             reached = None if total is not None and place == total else place
-            yield Batch(self, tuple(group), Position(self.table_id, version, reached, whole))
+            position = Position(self.table_id, version, reached, whole)
+            yield Batch(self, tuple(group), position, rewrites=rewrites)
             group = []
         if not files and total is not None:
             yield Batch(self, (), Position(self.table_id, version, None, whole))

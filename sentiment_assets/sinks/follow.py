@@ -202,10 +202,11 @@ class _Follower:
             if not self._connected:
                 self._sink.open()
                 self._connected = True
-            if self._resync:
-                self._sink.clear()
-                self._resync = False
             position = self._sink.position()
+            if self._resync or position is None:
+                # Without a position there may be rows of a resync or a first batch that was killed.
+                self._sink.clear()
+                self._resync, position = False, None
             self.state = replace(self.state, version=_version(position), table_version=changes.version)
             for batch in changes.batches(position, self._rows):
                 self._write(batch)

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import SecretStr
 from pymongo import ASCENDING, DeleteMany, MongoClient, ReplaceOne, WriteConcern
 from pymongo.collection import Collection
@@ -25,6 +27,7 @@ from pymongo.errors import (
     InvalidURI,
     OperationFailure,
     PyMongoError,
+    WTimeoutError,
 )
 from pymongo.uri_parser import parse_uri
 
@@ -37,6 +40,7 @@ DATABASE = "sentiment"
 
 _DOCUMENTS_AT_ONCE = 5_000
 _ANSWER_MILLISECONDS = 3_000
+_LATEST = pa.scalar(datetime(9999, 12, 31, tzinfo=UTC), pa.timestamp("us", "UTC"))
 _DUPLICATE = 11000
 """MongoDB's error code of a key that is there already."""
 _NEXT_STEP = "Set SENTIMENT_SINK_MONGODB_URI to mongodb://USER:PASSWORD@HOST:PORT/DATABASE."
@@ -99,9 +103,9 @@ class MongoSink:
         """Insert or replace the documents, delete, then note the position."""
         with self._errors():
             # Appended rows are new, unless the batch is repeated after a crash; a rescore's are all known.
-            known = bool(batch.removed)
+            known = batch.rewrites
             for rows in batch.tables():
-                documents = rows.to_pylist()
+                documents = _within_reach(rows).to_pylist()
                 for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
                     part = documents[start : start + _DOCUMENTS_AT_ONCE]
                     known = self._replace(part) if known else self._insert(part)
@@ -186,13 +190,15 @@ class MongoSink:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (AutoReconnect, ConnectionFailure) as error:
+        except (AutoReconnect, ConnectionFailure, WTimeoutError) as error:
             raise SinkAwayError(f"MongoDB at {self.where}: {str(error)[:200]}") from None
         except (InvalidURI, ConfigurationError) as error:
             raise SinkError(
                 f"MongoDB at {self.where} cannot be used ({str(error)[:200]}).", _NEXT_STEP
             ) from None
         except OperationFailure as error:
+            if _only_waits(error):
+                raise SinkAwayError(f"MongoDB at {self.where}: {_said(error)}") from None
             raise SinkError(
                 f"MongoDB at {self.where} refuses ({_said(error)}).",
                 "Check user, password and rights in SENTIMENT_SINK_MONGODB_URI.",
@@ -202,6 +208,21 @@ class MongoSink:
                 f"MongoDB at {self.where} refuses ({type(error).__name__}).",
                 "Mend the cause, or copy the table anew with `sentiment-assets sink run --resync`.",
             ) from None
+
+
+def _only_waits(error: OperationFailure) -> bool:
+    """Whether all was written and only its acknowledgement by a majority is missing; written again it does no harm."""
+    details = error.details or {}
+    return bool(details.get("writeConcernErrors")) and not details.get("writeErrors")
+
+
+def _within_reach(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Times that Python, and so BSON's encoder, cannot hold become null; only a post's own date can be one."""
+    place = rows.schema.get_field_index("created_at")
+    dates = rows.column(place)
+    return rows.set_column(
+        place, "created_at", pc.if_else(pc.less(dates, _LATEST), dates, pa.scalar(None, dates.type))
+    )
 
 
 def _said(error: OperationFailure) -> str:

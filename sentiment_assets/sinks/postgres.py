@@ -50,6 +50,11 @@ MIGRATIONS = (
         moved_at timestamptz NOT NULL DEFAULT now()
     );
     """,
+    # An id is text of a stranger, and an entry of a B-tree must not be longer than 2,704 bytes.
+    """
+    DROP INDEX sentiment.predictions_tweet_id;
+    CREATE INDEX predictions_tweet_id ON sentiment.predictions USING hash (tweet_id);
+    """,
 )
 """Statements that lead from one version of the schema to the next; never edited, only added to."""
 
@@ -108,6 +113,7 @@ class PostgresSink:
                 "SENTIMENT_SINK_POSTGRES_DSN is no connection string.",
                 "Set it to postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
             ) from None
+        _refuse_split_password(parts)
         self.where = f"{parts.get('host', 'the local socket')}, database {parts.get('dbname', 'by default')}"
         self._dsn = make_conninfo(
             **{
@@ -117,7 +123,10 @@ class PostgresSink:
                 "keepalives_idle": "10",
                 "keepalives_interval": "5",
                 "keepalives_count": "3",
+                "tcp_user_timeout": "30000",
                 **{name: str(value) for name, value in parts.items() if value is not None},
+                # What COPY is given, whatever the database and the environment say.
+                "client_encoding": "UTF8",
             }
         )
         self._connection: psycopg.Connection[Any] | None = None
@@ -223,6 +232,11 @@ class PostgresSink:
                 f"PostgreSQL at {self.where} refuses ({_first_line(error)}).",
                 "Check SENTIMENT_SINK_POSTGRES_DSN: user, password, database, and the right to CREATE a schema.",
             ) from None
+        except errors.ProgramLimitExceeded as error:
+            raise SinkError(
+                f"PostgreSQL at {self.where} refuses a batch ({_first_line(error)}).",
+                "Drop the index that it names, if it is not one of ours; the sink then goes on.",
+            ) from None
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             message = str(error)
             if "authentication failed" in message or "does not exist" in message:
@@ -237,6 +251,22 @@ class PostgresSink:
                 f"PostgreSQL at {self.where} refuses a batch ({_first_line(error)}).",
                 "Mend the cause, or copy the table anew with `sentiment-assets sink run --resync`.",
             ) from None
+
+
+def _refuse_split_password(parts: dict[str, Any]) -> None:
+    """An unescaped ``@`` or ``/`` ends the password early, and its rest would be shown as host, port or database.
+
+    Raises
+    ------
+    SinkError
+        When that has happened; says nothing of the parts.
+    """
+    host, port, database = (str(parts.get(name) or "") for name in ("host", "port", "dbname"))
+    if "@" in host + database or not (port.replace(",", "") or "0").isdecimal():
+        raise SinkError(
+            "SENTIMENT_SINK_POSTGRES_DSN cannot be taken apart.",
+            "Percent-encode special characters of user and password: @ is %40, / is %2F, : is %3A.",
+        )
 
 
 def _csv(rows: pa.RecordBatch) -> bytes:

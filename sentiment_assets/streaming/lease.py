@@ -13,12 +13,11 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.ml import PipelineModel
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from sentiment_assets.failures import BrokerError, ModelError, StreamError, first_line
+from sentiment_assets.failures import BrokerError, ModelError, StreamError
 from sentiment_assets.kafka.client import ensure_topic, topic_id, watermarks
 from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.models.store import ModelStore
@@ -233,9 +232,15 @@ class _Lease:
             reports = Reports(query, self._settings.topic)
             reason = self._follow(query, reports, letters, version)
             log.info("The lease ends: %s", reason.text)
-            self._stop_at_boundary(query, reports, letters, asked=reason.asked)
-        finally:
-            self._end_for_certain(query)
+            self._await_boundary(query, reports, letters, asked=reason.asked)
+        except BaseException:
+            with contextlib.suppress(StreamError):
+                self._stop(query)
+            raise
+        self._stop(query)
+        with explained():
+            self._collect(reports, letters)
+        self._end_care()
         self._complete(letters)
         pulse.progress = replace(pulse.progress, detail=reason.text)
         if not (reason.asked or self._ends.may_be_succeeded):
@@ -399,10 +404,10 @@ class _Lease:
         offsets = self._pulse.progress.offsets
         return all(offsets.get(part, low) >= high for part, (low, high) in self._available().items())
 
-    def _stop_at_boundary(
+    def _await_boundary(
         self, query: StreamingQuery, reports: Reports, letters: DeadLetters, *, asked: bool
     ) -> None:
-        """Stop right after a commit, so that no work is thrown away; after a deadline stop anyway."""
+        """Wait until right after a commit, so that no work is thrown away; not longer than a deadline."""
         deadline = time.monotonic() + (_BOUNDARY_SECONDS_WHEN_ASKED if asked else _BOUNDARY_SECONDS)
         with explained():
             while time.monotonic() < deadline:
@@ -411,20 +416,17 @@ class _Lease:
                     break
                 self._pulse.beat_if_due()
                 time.sleep(_BOUNDARY_POLL_SECONDS)
-            query.stop()
-            self._collect(reports, letters)
-        self._end_care()
 
-    def _end_for_certain(self, query: StreamingQuery) -> None:
-        """Let nothing write when the lock is given back: a query that does not end takes its JVM along."""
+    def _stop(self, query: StreamingQuery) -> None:
+        """Stop the query; one that does not end takes its JVM along: nothing may write once the lock is given back."""
         ended = False
         try:
-            query.stop()
+            with explained():
+                query.stop()
             ended = True
-        except (Py4JError, PySparkException, ConnectionError) as error:
-            log.warning("The query does not end, its JVM is halted: %s", first_line(error))
         finally:
             if not ended:
+                log.warning("The query has not ended, so its JVM is.")
                 # Halting is answered by a broken connection.
                 with contextlib.suppress(Py4JError, ConnectionError):
                     jvm(self._spark).java.lang.Runtime.getRuntime().halt(1)

@@ -1,13 +1,16 @@
-"""Figures of the stream for Prometheus, read from files at each scrape: heartbeat, positions, tables. No JVM.
+"""Figures of the stream and the ingest for Prometheus, read from files at each scrape. No JVM.
 
 Served on 127.0.0.1 alone, and only where SENTIMENT_METRICS_PORT is set; `up` and `sentiment-assets metrics` serve it.
 Does not belong here: the figures themselves (``status``, ``shares``).
 """
 
+import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sentiment_assets.failures import SetupError
@@ -59,6 +62,46 @@ class StreamCollector(Collector):
             model = GaugeMetricFamily("sentiment_model_info", "The chosen model.", labels=["version"])
             model.add_metric([status["model"]], 1.0)
             yield model
+        yield from _ingest_figures(self._settings.run)
+
+
+_INGEST_TOTALS = {
+    "received": "Posts that the source gave.",
+    "delivered": "Messages that Kafka acknowledged.",
+    "duplicates": "Posts left out because their id had come before.",
+    "skipped": "Messages of the service that are no post to score.",
+    "malformed": "Frames that could not be read.",
+    "refused": "Messages that Kafka can never take.",
+    "reconnects": "Connections that were tried again.",
+}
+"""Figures of ``ingest``, counted since its start."""
+
+
+def _ingest_figures(folder: Path) -> Iterator[Metric]:
+    """What each source's ingest last said of itself, every ten seconds while it runs."""
+    waiting = GaugeMetricFamily(
+        "sentiment_ingest_spooled_messages",
+        "Posts on disk that Kafka has not acknowledged yet.",
+        labels=["source"],
+    )
+    age = GaugeMetricFamily(
+        "sentiment_ingest_age_seconds", "Since these figures were written.", labels=["source"]
+    )
+    totals = {
+        name: CounterMetricFamily(f"sentiment_ingest_{name}", meaning, labels=["source"])
+        for name, meaning in _INGEST_TOTALS.items()
+    }
+    for file in sorted(folder.glob("ingest-*.json")):
+        source = [file.stem.removeprefix("ingest-")]
+        try:
+            figures = json.loads(file.read_text(encoding="utf-8"))
+            waiting.add_metric(source, float(figures["spooled"]))
+            age.add_metric(source, max(0.0, time.time() - figures["at"]))
+            for name, total in totals.items():
+                total.add_metric(source, float(figures[name]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    yield from (waiting, age, *totals.values())
 
 
 def serve_metrics(settings: Settings, port: int) -> None:

@@ -53,7 +53,7 @@ def parse(messages: DataFrame) -> DataFrame:
     DataFrame
         ``key, value, topic, partition, offset, kafka_timestamp, tweet_id, author, created_at, text`` and
         ``reason``: null for a tweet that can be scored, else one of :class:`Reason`. ``message`` is taken
-        where ``text`` is missing. ``created_at`` is null unless it is ISO 8601 and not before 1970.
+        where ``text`` is missing. ``created_at`` is null unless it is ISO 8601 of the years 1970 to 9999.
 
     Notes
     -----
@@ -134,4 +134,5 @@ def _is_another_type() -> Column:
 def _timestamp(created_at: Column) -> Column:
     """ISO 8601 or null: Spark itself would also read "2009" or, as of today, "10:30"."""
     parsed = F.try_to_timestamp(F.when(created_at.rlike(_ISO_8601), created_at))
-    return F.when(parsed >= F.lit("1970-01-01T00:00:00Z").cast("timestamp"), parsed)
+    first, last = (F.lit(f"{day}T00:00:00Z").cast("timestamp") for day in ("1970-01-01", "9999-12-31"))
+    return F.when((parsed >= first) & (parsed < last), parsed)

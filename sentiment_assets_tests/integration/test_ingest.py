@@ -19,7 +19,7 @@ from sentiment_assets.ingest.file import FileReplay
 from sentiment_assets.ingest.recovery import topic_ends
 from sentiment_assets.ingest.spool import Spool
 from sentiment_assets.kafka.broker import EmbeddedBroker
-from sentiment_assets.kafka.client import ensure_topic
+from sentiment_assets.kafka.client import ensure_topic, topic_id
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, produce
 from sentiment_assets.runtime.ports import free_port
@@ -93,7 +93,9 @@ def test_a_killed_ingest_sends_nothing_twice(broker: str, settings: Settings) ->
     produce([Message(b"0", b"of another producer")], Cluster(broker), configured.topic)
     spool = Spool(configured.spool / "file.sqlite", 10**9)
     spool.add(posts, None, distinct=False)
-    spool.remove([], topic_ends(Cluster(broker), configured.topic))
+    this_topic = topic_id(Cluster(broker), configured.topic)
+    assert this_topic is not None
+    spool.remove([], topic_ends(Cluster(broker), configured.topic), topic=this_topic)
     produce([Message(post.key(), post.value()) for post in posts[:200]], Cluster(broker), configured.topic)
     spool.close()
     nothing = configured.root / "nothing.csv"

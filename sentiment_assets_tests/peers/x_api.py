@@ -194,12 +194,13 @@ class _Handler(BaseHTTPRequestHandler):
                 del peer.rules[number]
             self.answer(200, {"meta": {}})
             return
+        dry = "dry_run=true" in urlsplit(self.path).query
         if peer.refuse_rules:
             value = body["add"][0]["value"]
             error = {"title": "UnprocessableEntity", "value": value, "details": ["no viable alternative"]}
             self.answer(201, {"meta": {}, "errors": [error]})
             return
-        for rule in body["add"]:
+        for rule in [] if dry else body["add"]:
             peer.rules[str(len(peer.rules) + 100)] = rule["value"]
         self.answer(201, {"data": [], "meta": {}})
 

@@ -129,6 +129,8 @@ FIELDS: list[tuple[str, object, object]] = [
     ("created_at", "2009-13-45T99:00:00Z", None),
     ("created_at", "10:30", None),
     ("created_at", "0001-01-01T00:00:00Z", None),
+    ("created_at", "9999-12-30T23:59:59Z", datetime(9999, 12, 30, 23, 59, 59, tzinfo=UTC)),
+    ("created_at", "9999-12-31T23:59:59-18:00", None),
     ("created_at", 1244974272, None),
     ("created_at", {"a": 1}, None),
 ]

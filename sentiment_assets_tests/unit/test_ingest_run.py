@@ -1,7 +1,11 @@
 """A run of the ingest without a broker: what comes is kept, and a full disk share makes the source wait."""
 
+import asyncio
+import sqlite3
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -34,6 +38,16 @@ class Endless:
         while True:
             await put(Post(str(self.counters.received), "x" * 1000, None, None, None, None, "t"))
             self.counters.received += 1
+
+
+class Steady(Endless):
+    """A source that gives a post each millisecond or so, as a live service does."""
+
+    async def run(self, put: Callable[[Post], Awaitable[None]], position: str | None) -> None:  # noqa: ARG002
+        while True:
+            await asyncio.sleep(0.001)
+            self.counters.received += 1
+            await put(Post(str(self.counters.received), "x" * 10_000, None, None, None, None, "t"))
 
 
 class Refused(Endless):
@@ -82,6 +96,44 @@ def test_a_full_spool_makes_the_source_wait_and_loses_nothing(settings: Settings
     assert result.spooled < 5_000
     assert kept(settings, "endless") == [str(number) for number in range(result.spooled)]
     assert result.spooled >= result.received
+
+
+def test_a_full_spool_makes_a_slow_source_wait_too(settings: Settings) -> None:
+    stop = threading.Event()
+    source = Steady()
+    small = settings.model_copy(update={"spool_megabytes": 1})
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(ingest, small, source, stop)
+        waiting = threading.Event()
+        seen = -1
+        try:
+            while source.counters.received != seen or seen < 50:
+                seen = source.counters.received
+                assert not waiting.wait(0.5)
+                assert seen < 1_000, "the source was not kept waiting"
+        finally:
+            stop.set()
+        result = under_way.result(timeout=30)
+    assert result.spooled * 10_000 < 3_000_000
+    assert kept(settings, "endless") == [str(number) for number in range(1, result.spooled + 1)]
+
+
+def test_posts_that_could_not_be_kept_are_not_passed_over(settings: Settings) -> None:
+    file = settings.spool / "endless.sqlite"
+    Spool(file, 10**9).close()
+    with closing(sqlite3.connect(file)) as spool, spool:
+        # As on a disk that is full from there on.
+        spool.execute(
+            "CREATE TRIGGER disk_is_full BEFORE INSERT ON waiting WHEN NEW.number > 1500 "
+            "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+        )
+    with pytest.raises(SetupError, match="disk is full"):
+        ingest(settings, Endless(), threading.Event())
+    found = kept(settings, "endless")
+    assert found == [str(number) for number in range(len(found))]
+    position = Spool(file, 10**9).position()
+    assert position is not None
+    assert int(position) <= len(found), "the next start goes on behind what was kept"
 
 
 def test_a_source_that_ends_with_an_error_keeps_what_came_before(settings: Settings) -> None:

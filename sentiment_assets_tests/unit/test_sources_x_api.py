@@ -83,9 +83,10 @@ def test_no_rule_at_all_is_an_error_with_an_example() -> None:
 
 def test_a_rule_that_x_refuses_is_named_with_the_reason() -> None:
     with XPeer() as peer:
-        peer.refuse_rules = True
+        peer.rules, peer.refuse_rules = {"7": "in force"}, True
         with pytest.raises(SourceError, match=r"'\(\(' \(no viable alternative\)"):
             listen(stream(peer, ["(("]), bool)
+        assert peer.rules == {"7": "in force"}, "what worked goes on working"
 
 
 def test_bad_frames_are_counted_and_the_stream_goes_on() -> None:

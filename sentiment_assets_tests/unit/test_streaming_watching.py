@@ -1,6 +1,7 @@
 """Alerts, shares and metrics: what reaches people and machines that watch."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -10,9 +11,11 @@ import requests
 from deltalake import write_deltalake
 
 from sentiment_assets.failures import SetupError
+from sentiment_assets.ingest import ingest
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
+from sentiment_assets.sources.jetstream import Jetstream
 from sentiment_assets.spark.delta import ensure_table
 from sentiment_assets.streaming.alerts import alert, clear
 from sentiment_assets.streaming.heartbeat import Phase, of_this_process, write_heartbeat
@@ -21,6 +24,7 @@ from sentiment_assets.streaming.metrics import serve_metrics
 from sentiment_assets.streaming.shares import Level, recent_messages
 from sentiment_assets_tests.letters import put_aside
 from sentiment_assets_tests.peers import predictions
+from sentiment_assets_tests.peers.jetstream import JetstreamPeer, post_event
 from sentiment_assets_tests.webhook import Webhook, listening, with_webhook
 
 NOW = datetime(2024, 1, 1, 12, tzinfo=UTC)
@@ -133,5 +137,12 @@ def test_metrics_are_served_on_the_loopback_address_and_read_the_state_at_each_s
         "sentiment_broker_up 0.0",
     ):
         assert line in after, line
+    (settings.run / "ingest-broken.json").write_text("{")
+    with JetstreamPeer([post_event(number) for number in range(5)]) as peer:
+        ingest(settings, Jetstream([peer.url]), threading.Event(), limit=5)
+    live = requests.get(address, timeout=10).text
+    assert 'sentiment_ingest_received_total{source="jetstream"} 5.0' in live
+    assert 'sentiment_ingest_spooled_messages{source="jetstream"} 5.0' in live
+    assert 'source="broken"' not in live
     with pytest.raises(SetupError, match="SENTIMENT_METRICS_PORT"):
         serve_metrics(settings, port)

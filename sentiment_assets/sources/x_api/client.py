@@ -21,7 +21,7 @@ NETWORK, SERVER, LIMIT = "network", "server", "limit"
 
 _ANSWER_SECONDS = 30.0
 # The service sends a newline every 20 s; it is often a moment late (tweepy 4.12.1 adds a second too).
-_SILENCE_SECONDS = 21.0
+SILENCE_SECONDS = 21.0
 _MOST_LINE_BYTES = 2**20
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -85,9 +85,11 @@ class XClient:
         """
         return await self._ask("GET", path, params=params)
 
-    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    async def post(
+        self, path: str, body: dict[str, Any], params: dict[str, str] | None = None
+    ) -> dict[str, Any]:
         """The JSON object that a POST gives; raises as :meth:`get`."""
-        return await self._ask("POST", path, json=body)
+        return await self._ask("POST", path, json=body, params=params)
 
     async def lines(self, path: str, params: dict[str, str]) -> AsyncGenerator[bytes, None]:
         """The lines of a streaming endpoint; an empty one is a heartbeat.
@@ -99,7 +101,7 @@ class XClient:
         """
         established = False
         try:
-            timeout = httpx.Timeout(_SILENCE_SECONDS, connect=10.0)
+            timeout = httpx.Timeout(SILENCE_SECONDS, connect=10.0)
             async with self._http.stream("GET", path, params=params, timeout=timeout) as response:
                 if response.status_code != httpx.codes.OK:
                     await response.aread()
@@ -114,7 +116,7 @@ class XClient:
                     if len(rest) > _MOST_LINE_BYTES:
                         raise Interrupted(NETWORK, "a line without end", established=True)
         except httpx.ReadTimeout:
-            reason = f"nothing came for {_SILENCE_SECONDS:.0f} s"
+            reason = f"nothing came for {SILENCE_SECONDS:.0f} s"
             raise Interrupted(NETWORK, reason, established=established) from None
         except (httpx.TransportError, httpx.DecodingError) as error:
             raise Interrupted(NETWORK, _reason(error), established=established) from None

@@ -82,22 +82,25 @@ async def synchronise(client: XClient, wanted: list[str]) -> list[str]:
                 "Give one, for example --rule 'dagster lang:en -is:retweet'.",
             )
         return [rule.value for rule in present]
-    # Deleted first: a plan's limit on the number of rules leaves no room for both sets.
+    values = {rule.value for rule in present}
+    added = {"add": [{"value": rule} for rule in wanted if rule not in values]}
+    if added["add"]:
+        # A rule that X refuses must not cost those that are in force.
+        _check_added(
+            await client.post(PATH, added, {"dry_run": "true"}), ignore=("DuplicateRule", "RulesCapExceeded")
+        )
+    # Deleted before the others are added: a plan's limit on the number of rules leaves no room for both sets.
     unwanted = [rule.id for rule in present if rule.value not in wanted]
     if unwanted:
         await client.post(PATH, {"delete": {"ids": unwanted}})
-    values = {rule.value for rule in present}
-    missing = [rule for rule in wanted if rule not in values]
-    if missing:
-        _check_added(await client.post(PATH, {"add": [{"value": rule} for rule in missing]}))
+    if added["add"]:
+        _check_added(await client.post(PATH, added))
     return wanted
 
 
-def _check_added(body: dict[str, Any]) -> None:
+def _check_added(body: dict[str, Any], ignore: tuple[str, ...] = ("DuplicateRule",)) -> None:
     """X answers 201 even when it took only some of the rules; a rule that is there already is no fault."""
-    refused = [
-        e for e in body.get("errors") or [] if isinstance(e, dict) and e.get("title") != "DuplicateRule"
-    ]
+    refused = [e for e in body.get("errors") or [] if isinstance(e, dict) and e.get("title") not in ignore]
     if not refused:
         return
     first = refused[0]

@@ -13,7 +13,7 @@ from contextlib import aclosing
 from pydantic import SecretStr
 
 from sentiment_assets.sources.live import Counters, Interrupted, Post, Sleep, persistent
-from sentiment_assets.sources.x_api.client import NETWORK, XClient, parsed, pause_seconds
+from sentiment_assets.sources.x_api.client import NETWORK, SILENCE_SECONDS, XClient, parsed, pause_seconds
 from sentiment_assets.sources.x_api.posts import FIELDS, post_of, users_of
 from sentiment_assets.sources.x_api.recent import SETTLE_SECONDS, Gap, RecentSearch
 from sentiment_assets.sources.x_api.rules import synchronise
@@ -110,9 +110,13 @@ class XStream:
             async for line in lines:
                 if first:
                     first = False
-                    self._note_gap()
+                    self._note_gap(self._alive_at)
                 if line:
+                    asked = time.time()
                     await self._take(line, put)
+                    if time.time() - asked >= SILENCE_SECONDS:
+                        # The spool was full: X drops who reads slowly, and what it could not send is lost here.
+                        self._note_gap(asked)
                 self._alive_at = time.time()
 
     async def _take(self, line: bytes, put: Callable[[Post], Awaitable[None]]) -> None:
@@ -133,10 +137,10 @@ class XStream:
         self.counters.received += 1
         await put(post)
 
-    def _note_gap(self) -> None:
-        if self._alive_at is None:
+    def _note_gap(self, start: float | None) -> None:
+        if start is None:
             return
-        self._gaps.append(Gap(self._alive_at, time.time()))
+        self._gaps.append(Gap(start, time.time()))
         if len(self._gaps) > _MOST_GAPS:
             # Joined, so that a position stays small; what is fetched twice is removed by id.
             self._gaps[:2] = [Gap(self._gaps[0].start, self._gaps[1].end)]
