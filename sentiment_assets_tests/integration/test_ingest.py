@@ -2,16 +2,19 @@
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
 from pydantic import SecretStr
 
 from sentiment_assets.ingest import ingest
@@ -105,6 +108,31 @@ def test_a_killed_ingest_sends_nothing_twice(broker: str, settings: Settings) ->
     keys = keys_in(broker, configured.topic)
     assert len(keys) == 502
     assert set(keys) == {str(number) for number in range(500)} | {"last"}
+
+
+def test_a_batch_that_is_too_large_for_the_topic_costs_only_the_message_that_is(
+    broker: str, settings: Settings
+) -> None:
+    """A broker refuses a batch as a whole; its limit may be lower than the producer's."""
+    topic = f"small-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": broker})
+    made = admin.create_topics([NewTopic(topic, 1, config={"max.message.bytes": "40000"})])
+    made[topic].result(30)
+    configured = settings.model_copy(update={"kafka_bootstrap": broker, "topic": topic})
+    spool = Spool(configured.spool / "file.sqlite", 10**9)
+    # Random letters, or lz4 would make the batch small enough.
+    sizes = [1_000] * 100 + [60_000] + [1_000] * 100
+    posts = [
+        Post(str(n), secrets.token_urlsafe(size), None, None, None, "en", "test")
+        for n, size in enumerate(sizes)
+    ]
+    spool.add(posts, None, distinct=False)
+    spool.close()
+    nothing = configured.root / "nothing.csv"
+    nothing.write_text('"0","last","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","user","last"\n')
+    result = ingest(configured, FileReplay(nothing, "ISO-8859-1"), threading.Event(), distinct=False)
+    assert (result.delivered, result.refused, result.spooled) == (201, 1, 0)
+    assert sorted(keys_in(broker, topic)) == sorted([*(str(n) for n in range(201) if n != 100), "last"])
 
 
 def test_sigterm_ends_the_command_with_everything_delivered_and_the_next_one_goes_on(
