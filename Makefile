@@ -17,7 +17,7 @@ IMAGE_ARGS ?=
 PYTHON ?=
 CANDIDATES := $(or $(PYTHON),python3.11 python3.12 python3)
 
-.PHONY: help setup run chaos soak test test-fast test-cluster test-deployment lint lint-workflows format snapshot doctor bench proof-sources proof-sinks proof-stream audit wheel image smoke-compose clean
+.PHONY: help setup run chaos soak test test-fast test-cluster test-deployment lint lint-workflows format snapshot doctor bench proof-sources proof-sinks proof-stream audit relock wheel image smoke-compose clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -79,6 +79,12 @@ snapshot: $(VENV)/.dev ## Write the reviewed lineage anew after a change of asse
 
 audit: $(VENV)/.dev ## Known advisories against the locked dependencies
 	@$(BIN)/pip-audit --require-hashes --disable-pip --progress-spinner off -r requirements.lock
+
+UV_LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(UPGRADE) pyproject.toml
+relock: UPGRADE ?= --upgrade
+relock: $(VENV)/.bootstrap ## The lock files anew, with the newest releases in range: make relock; UPGRADE= keeps what fits
+	@$(UV_LOCK) -o requirements.lock
+	@$(UV_LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
 
 wheel: $(VENV)/.dev ## The wheel, in dist/
 	@rm -rf dist build && $(BIN)/uv build --wheel --no-build-isolation --out-dir dist

@@ -11,6 +11,16 @@ POSTGRES_PASSWORD=$(head -c 24 /dev/urandom | base64 | tr -dc 'a-zA-Z0-9')
 export POSTGRES_PASSWORD SENTIMENT_DATA=sample SENTIMENT_MESSAGES=$messages SENTIMENT_RATE=500 \
   SENTIMENT_UI_PORT=${SENTIMENT_UI_PORT:-3000} SENTIMENT_INPUT=${SENTIMENT_INPUT:-$(mktemp -d)} SENTIMENT_TRAIN_ROWS=20000
 
+# Fails unless the code location, which runs the stream, ends in time by itself: 137 is Docker's SIGKILL.
+stop_in_time() {
+  container=$(compose ps --quiet code)
+  begun=$SECONDS
+  compose stop --timeout 20 code
+  ended=$(docker inspect --format '{{.State.ExitCode}}' "$container")
+  echo "the code location stopped in $((SECONDS - begun)) s with exit code $ended"
+  ((SECONDS - begun < 20 && ended != 137))
+}
+
 compose() { docker compose --env-file /dev/null "$@"; }
 
 finish() {
@@ -24,7 +34,7 @@ finish() {
 trap finish EXIT
 
 # It waits for the training, which is where it would hang.
-timeout 1200 docker compose --env-file /dev/null up --detach
+timeout 1800 docker compose --env-file /dev/null up --build --detach
 while ((SECONDS < deadline)); do
   status=$(compose exec -T code sentiment-assets status --json 2>/dev/null || echo '{}')
   summary=$(python3 -c '
@@ -35,6 +45,7 @@ print(s.get("predictions", 0), s.get("gaps", "?"), s.get("duplicates", "?"))' "$
   if [[ $summary == "$messages 0 0" ]]; then
     curl --fail --silent --output /dev/null "http://127.0.0.1:$SENTIMENT_UI_PORT/server_info"
     echo "everything works: $messages messages scored, each exactly once"
+    stop_in_time
     exit 0
   fi
   sleep 10

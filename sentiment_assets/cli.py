@@ -67,7 +67,7 @@ _MOST_ROWS = 2**31 - 1
 
 def main() -> None:
     """Entry point: turns our errors into one line and an exit code."""
-    level = os.environ.get("SENTIMENT_LOG_LEVEL", "WARNING").upper()
+    level = (os.environ.get("SENTIMENT_LOG_LEVEL") or "WARNING").upper()
     known = level in logging.getLevelNamesMapping()
     logging.basicConfig(
         level=level if known else "WARNING", format="%(message)s", handlers=[LineHandler(console)]

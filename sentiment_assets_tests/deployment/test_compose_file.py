@@ -33,7 +33,7 @@ def read_by_compose(environment_file: Path, *arguments: str) -> subprocess.Compl
     }
     return subprocess.run(
         [*program, "--env-file", str(environment_file), "--file", str(DOCKER / "docker-compose.yaml"),
-         "--profile", "live", "--profile", "mongodb", "config", *arguments],
+         "--profile", "live", "--profile", "x", "--profile", "mongodb", "config", *arguments],
         env=environment, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
 

@@ -37,6 +37,22 @@ def test_the_web_server_looks_for_the_code_location_where_compose_starts_it() ->
     }
 
 
+def test_one_service_builds_the_image_and_none_looks_for_it_elsewhere() -> None:
+    ours = {name: s for name, s in compose()["services"].items() if name not in OWN_IMAGES}
+    assert [name for name, service in ours.items() if "build" in service] == ["migrate"]
+    assert {service["pull_policy"] for service in ours.values()} == {"never"}
+
+
+def test_every_setting_reaches_the_containers() -> None:
+    # Where the containers' own places are fixed by the image, or a broker of its own is not used.
+    fixed = {"home", "jar_cache", "ivy_settings", "kafka_port", "ui_host", "metrics_port"}
+    given = {name for service in compose()["services"].values() for name in service.get("environment", {})}
+    wanted = {f"SENTIMENT_{name.upper()}" for name in set(Settings.model_fields) - fixed}
+    assert wanted <= given, wanted - given
+    others = [s for name, s in compose()["services"].items() if name != "x"]
+    assert not any("SENTIMENT_X_BEARER_TOKEN" in service.get("environment", {}) for service in others)
+
+
 def test_only_the_ui_is_published_and_only_to_this_machine() -> None:
     published = {name: s["ports"] for name, s in compose()["services"].items() if "ports" in s}
     assert published == {"webserver": ["${SENTIMENT_UI_BIND:-127.0.0.1}:${SENTIMENT_UI_PORT:-3000}:3000"]}
