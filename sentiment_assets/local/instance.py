@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_HEADER = "# Written by sentiment-assets for the home {home}; edit freely, it is not overwritten.\n"
+_HEADER = "# Written by sentiment-assets; edit freely, it is not overwritten.{place}\n"
+_PLACE = " Its place was {home}"
 
 
 def instance_config(settings: Settings) -> dict[str, object]:
@@ -78,11 +79,12 @@ def prepare_instance(settings: Settings) -> None:
     settings.prepare()
     config = settings.dagster_home / "dagster.yaml"
     if not config.exists():
-        config.write_text(
-            _HEADER.format(home=settings.root) + yaml.safe_dump(instance_config(settings), sort_keys=False)
+        text = yaml.safe_dump(
+            instance_config(settings), sort_keys=False, allow_unicode=True, width=float("inf")
         )
+        config.write_text(_header(settings) + text, encoding="utf-8")
     else:
-        _follow_a_move(config, settings.root)
+        _follow_a_move(config, settings)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 
@@ -128,10 +130,29 @@ def migrate_instance(settings: Settings, instance: "DagsterInstance") -> bool:
     return True
 
 
-def _follow_a_move(config: Path, home: Path) -> None:
-    """Put the home's new place into a ``dagster.yaml`` that was written at its old one."""
+def _header(settings: Settings) -> str:
+    return _HEADER.format(place=_PLACE.format(home=settings.root))
+
+
+def _follow_a_move(config: Path, settings: Settings) -> None:
+    """Put the new place of the runs' logs into a ``dagster.yaml`` that was written when the home was elsewhere."""
     text = config.read_text(encoding="utf-8")
-    found = re.match(re.escape(_HEADER).replace(re.escape("{home}"), "(.+)"), text)
-    if found is not None and found[1] != str(home):
-        log.info("The home was moved here from %s.", found[1])
-        config.write_text(text.replace(found[1], str(home)), encoding="utf-8")
+    # The first files did not name their place.
+    place = "(?:" + re.escape(_PLACE.format(home="\0")).replace("\0", "(.+)") + ")?"
+    written = re.match(re.escape(_HEADER.format(place="\0")).replace("\0", place), text)
+    if written is None or written[1] == str(settings.root):
+        return
+    old = str(Settings(home=Path(written[1] or settings.root)).logs / "runs")
+    if written[1]:
+        log.info("The home was moved here from %s.", written[1])
+
+    def moved(line: re.Match[str]) -> str:
+        if yaml.safe_load(line[2]) != {"base_dir": old}:
+            return line[0]
+        new = {"base_dir": str(settings.logs / "runs")}
+        return line[1] + yaml.safe_dump(new, allow_unicode=True, width=float("inf")).rstrip("\n")
+
+    text = _header(settings) + text[written.end() :]
+    temporary = config.with_suffix(".new")
+    temporary.write_text(re.sub(r"(?m)^( *)(base_dir: .*)$", moved, text), encoding="utf-8")
+    temporary.replace(config)

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -213,6 +213,14 @@ class Services:
                 lines = file.read_text(errors="replace").splitlines()[-_LAST_LINES:]
                 parts.append("\n".join([f"--- {file.name}", *lines]))
         return "\n".join(parts)
+
+    def command_lines(self) -> set[str]:
+        """Of everything that runs: what any user of the machine can read."""
+        lines = set()
+        for process in self._family():
+            with suppress(psutil.Error):
+                lines.add(" ".join(process.cmdline()))
+        return lines
 
     def _family(self) -> list[psutil.Process]:
         """What still runs in this SENTIMENT_HOME, found by its environment: runs have sessions of their own."""

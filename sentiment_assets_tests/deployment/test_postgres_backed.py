@@ -4,9 +4,10 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, quote_plus, urlsplit
 
 import pytest
 import requests
@@ -23,6 +24,8 @@ from sentiment_assets_tests.deployment.processes import DOCKER, Services
 from sentiment_assets_tests.peers.databases import PASSWORD, PostgresServer
 
 pytestmark = pytest.mark.deployment
+
+NEEDLE = "made-up-path-of-a-webhook"
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
                     "POSTGRES_DB": dsn.path.strip("/"), "SENTIMENT_DATA": "sample",
                     "SENTIMENT_TRAIN_ROWS": "4000", "SENTIMENT_TRAINING_MEMORY": "2g",
                     "SENTIMENT_MESSAGES": "500", "SENTIMENT_RATE": "500",
+                    "SENTIMENT_ALERT_WEBHOOK": f"http://127.0.0.1:1/{NEEDLE}",
                 },
                 image={"SENTIMENT_HOME": str(home), "DAGSTER_HOME": str(settings.dagster_home)},
             )  # fmt: skip
@@ -168,6 +172,30 @@ def test_the_runs_are_in_postgresql_and_nowhere_else(deployment: Deployment) -> 
     rows = deployment.database.execute("SELECT pipeline_name, status FROM runs")
     assert ("score_stream", "FAILURE") in [(row["pipeline_name"], row["status"]) for row in rows]
     assert not list(deployment.settings.root.rglob("runs.db"))
+
+
+def test_no_secret_is_in_a_command_line_a_file_or_dagsters_database(deployment: Deployment) -> None:
+    """While the stream runs, after trainings, crashes and restarts."""
+    beat = deployment.heartbeat()
+    assert beat is not None
+    assert beat.running
+    commands = deployment.services.command_lines()
+    assert any("stream" in line or "java" in line for line in commands), commands
+    stored = deployment.database.execute(
+        "SELECT event AS said FROM event_logs UNION ALL SELECT run_body FROM runs UNION ALL SELECT value FROM run_tags"
+        " UNION ALL SELECT job_body FROM jobs UNION ALL SELECT tick_body FROM job_ticks UNION ALL SELECT value FROM kvs"
+    )
+    assert len(stored) > 100
+    secrets = (PASSWORD, quote(PASSWORD), quote_plus(PASSWORD), NEEDLE)
+    assert not [line for line in commands if any(secret in line for secret in secrets)]
+    assert not [row for row in stored if any(secret in str(row["said"]) for secret in secrets)]
+    # The home, and what each service has printed.
+    files = [file for file in deployment.settings.root.parent.rglob("*") if file.is_file()]
+    assert len(files) > 100
+    for file in files:
+        with suppress(FileNotFoundError):
+            content = file.read_bytes()
+            assert not any(secret.encode() in content for secret in secrets), file
 
 
 def test_the_code_location_ends_with_its_runs_in_the_time_that_compose_gives_it(
