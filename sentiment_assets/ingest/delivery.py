@@ -41,7 +41,6 @@ _RECORD_FAULTS = (
     *MESSAGE_FAULTS,
     KafkaError.RECORD_LIST_TOO_LARGE,
     KafkaError.POLICY_VIOLATION,
-    KafkaError.INVALID_TIMESTAMP,
 )
 """A broker judges a whole batch; which of its messages is at fault shows when each is sent alone."""
 
@@ -110,6 +109,7 @@ class Delivery(threading.Thread):
             if self._patient and patient_until is not None and patient_until.is_set():
                 self._patient = False
                 self._end_at = time.monotonic()
+                self._wake.set()
 
     def run(self) -> None:
         """Until :meth:`finish`; an error of ours ends it and is kept in :attr:`error`."""
@@ -175,7 +175,8 @@ class Delivery(threading.Thread):
     def _hand_over(self) -> None:
         """Give the producer more while its window has room, and let it work."""
         assert self._producer is not None  # noqa: S101  (run connects first)
-        room = min(_AT_ONCE, WINDOW - self._in_flight)
+        # Behind a batch that was refused nothing more is sent: the others under way come to their end first.
+        room = 0 if self._lost is not None else min(_AT_ONCE, WINDOW - self._in_flight)
         self._spool.arrived.clear()
         rows = self._spool.after(self._handed, room) if room > 0 else []
         if self._alone:
@@ -215,7 +216,7 @@ class Delivery(threading.Thread):
             if found is not None and found != self._cluster:
                 logger.warning("Kafka has moved from %s to %s.", self._cluster, found)
                 self._drop_producer()
-        if self._lost is not None:
+        if self._lost is not None and not (self._lost.code() in _RECORD_FAULTS and self._in_flight):
             self._rest(self._lost)
         elif self._alone and self._in_flight == 0 and not self._suspects():
             self._alone_until = 0
@@ -244,7 +245,10 @@ class Delivery(threading.Thread):
             return
         self._failures += 1
         self._note_away(f"Kafka at {where} takes no messages ({fault.str()}).")
-        self._wake.wait(min(_LONGEST_PAUSE_SECONDS, _CONNECT_SECONDS * 2**self._failures))
+        pause = min(_LONGEST_PAUSE_SECONDS, _CONNECT_SECONDS * 2**self._failures)
+        if self._end_at is not None:
+            pause = min(pause, max(0.0, self._end_at - time.monotonic()))
+        self._wake.wait(pause)
         self._wake.clear()
 
     def _drop_producer(self) -> None:

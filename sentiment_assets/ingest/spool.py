@@ -170,10 +170,10 @@ class Spool:
         self._bytes -= sum(len(row.key) + len(row.value) for row in rows)
 
     def ends(self, topic: str) -> dict[int, int]:
-        """partition -> offset behind what is known to be delivered to this topic; empty for another one."""
+        """partition -> offset behind what is known to be delivered to this topic; empty if it was another one."""
         with self._lock, self._errors():
             found = self._db.execute(
-                "SELECT partition, following FROM ends WHERE EXISTS (SELECT 1 FROM ends_of WHERE topic = ?)",
+                "SELECT partition, following FROM ends WHERE NOT EXISTS (SELECT 1 FROM ends_of WHERE topic != ?)",
                 (topic,),
             )
             return dict(found.fetchall())

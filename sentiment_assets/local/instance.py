@@ -142,15 +142,16 @@ def _follow_a_move(config: Path, settings: Settings) -> None:
     written = re.match(re.escape(_HEADER.format(place="\0")).replace("\0", place), text)
     if written is None or written[1] == str(settings.root):
         return
-    old = str(Settings(home=Path(written[1] or settings.root)).logs / "runs")
-    if written[1]:
-        log.info("The home was moved here from %s.", written[1])
+    before = Path(written[1] or settings.root)
+    if before != settings.root:
+        log.info("The home was moved here from %s.", before)
 
     def moved(line: re.Match[str]) -> str:
-        if yaml.safe_load(line[2]) != {"base_dir": old}:
-            return line[0]
-        new = {"base_dir": str(settings.logs / "runs")}
-        return line[1] + yaml.safe_dump(new, allow_unicode=True, width=float("inf")).rstrip("\n")
+        with contextlib.suppress(yaml.YAMLError):
+            if yaml.safe_load(line[2]) == {"base_dir": str(Settings(home=before).logs / "runs")}:
+                new = {"base_dir": str(settings.logs / "runs")}
+                return line[1] + yaml.safe_dump(new, allow_unicode=True, width=float("inf")).rstrip("\n")
+        return line[0]
 
     text = _header(settings) + text[written.end() :]
     temporary = config.with_suffix(".new")

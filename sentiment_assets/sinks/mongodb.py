@@ -213,7 +213,8 @@ class MongoSink:
 def _only_waits(error: OperationFailure) -> bool:
     """Whether all was written and only its acknowledgement by a majority is missing; written again it does no harm."""
     details = error.details or {}
-    return bool(details.get("writeConcernErrors")) and not details.get("writeErrors")
+    refused = [one.get("code") for one in details.get("writeErrors") or [] if one.get("code") != _DUPLICATE]
+    return bool(details.get("writeConcernErrors")) and not refused
 
 
 def _within_reach(rows: pa.RecordBatch) -> pa.RecordBatch:

@@ -52,7 +52,7 @@ MIGRATIONS = (
     """,
     # An id is text of a stranger, and an entry of a B-tree must not be longer than 2,704 bytes.
     """
-    DROP INDEX sentiment.predictions_tweet_id;
+    DROP INDEX IF EXISTS sentiment.predictions_tweet_id;
     CREATE INDEX predictions_tweet_id ON sentiment.predictions USING hash (tweet_id);
     """,
 )
@@ -113,7 +113,7 @@ class PostgresSink:
                 "SENTIMENT_SINK_POSTGRES_DSN is no connection string.",
                 "Set it to postgresql://USER:PASSWORD@HOST:PORT/DATABASE.",
             ) from None
-        _refuse_split_password(parts)
+        _refuse_split_password(dsn.get_secret_value(), parts)
         self.where = f"{parts.get('host', 'the local socket')}, database {parts.get('dbname', 'by default')}"
         self._dsn = make_conninfo(
             **{
@@ -253,7 +253,7 @@ class PostgresSink:
             ) from None
 
 
-def _refuse_split_password(parts: dict[str, Any]) -> None:
+def _refuse_split_password(text: str, parts: dict[str, Any]) -> None:
     """An unescaped ``@`` or ``/`` ends the password early, and its rest would be shown as host, port or database.
 
     Raises
@@ -262,7 +262,9 @@ def _refuse_split_password(parts: dict[str, Any]) -> None:
         When that has happened; says nothing of the parts.
     """
     host, port, database = (str(parts.get(name) or "") for name in ("host", "port", "dbname"))
-    if "@" in host + database or not (port.replace(",", "") or "0").isdecimal():
+    # A socket of its own kind begins with it; in the database's name it may stand escaped.
+    split = "@" in host[1:] or ("@" in database and "%40" not in text)
+    if split or not (port.replace(",", "") or "0").isdecimal():
         raise SinkError(
             "SENTIMENT_SINK_POSTGRES_DSN cannot be taken apart.",
             "Percent-encode special characters of user and password: @ is %40, / is %2F, : is %3A.",

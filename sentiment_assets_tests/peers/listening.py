@@ -19,8 +19,20 @@ class Waits:
         await asyncio.sleep(0)
 
 
-def listen(source: Source, enough: Callable[[list[Post]], bool], position: str | None = None) -> list[Post]:
-    """The posts that a source hands on, until there are enough of them."""
+def listen(
+    source: Source,
+    enough: Callable[[list[Post]], bool],
+    position: str | None = None,
+    *,
+    first_takes: float = 0.0,
+) -> list[Post]:
+    """The posts that a source hands on, until there are enough of them.
+
+    Parameters
+    ----------
+    first_takes
+        Seconds for which the source is kept waiting at the first post, as by a full disk.
+    """
     posts: list[Post] = []
 
     async def run() -> None:
@@ -30,7 +42,9 @@ def listen(source: Source, enough: Callable[[list[Post]], bool], position: str |
             posts.append(post)
             if enough(posts):
                 done.set()
-            await asyncio.sleep(0)  # a source that never waits would keep the deadline from being noticed
+            await asyncio.sleep(
+                first_takes if len(posts) == 1 else 0
+            )  # a source that never waits would keep the deadline from being noticed
 
         async with asyncio.timeout(DEADLINE_SECONDS):
             tasks = [

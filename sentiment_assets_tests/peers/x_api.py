@@ -98,6 +98,7 @@ class XPeer:
         self.search = search
         self.rules: dict[str, str] = {}
         self.refuse_rules = False
+        self.most_rules: int | None = None
         self.posts: list[tuple[float, dict[str, Any]]] = []
         self.connections = 0
         self.searches: list[dict[str, str]] = []
@@ -199,6 +200,9 @@ class _Handler(BaseHTTPRequestHandler):
             value = body["add"][0]["value"]
             error = {"title": "UnprocessableEntity", "value": value, "details": ["no viable alternative"]}
             self.answer(201, {"meta": {}, "errors": [error]})
+            return
+        if peer.most_rules is not None and len(peer.rules) + len(body["add"]) > peer.most_rules:
+            self.answer(422, {"title": "RulesCapExceeded", "detail": "Too many rules."})
             return
         for rule in [] if dry else body["add"]:
             peer.rules[str(len(peer.rules) + 100)] = rule["value"]

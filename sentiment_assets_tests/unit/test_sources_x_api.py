@@ -13,7 +13,7 @@ from sentiment_assets.failures import SourceError
 from sentiment_assets.ingest.sources import x_source
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.live import Interrupted, Post
-from sentiment_assets.sources.x_api import XStream, read_rules
+from sentiment_assets.sources.x_api import XStream, read_rules, recent
 from sentiment_assets.sources.x_api.client import LIMIT, NETWORK, SERVER, pause_seconds
 from sentiment_assets_tests.peers.listening import Waits, ids, listen
 from sentiment_assets_tests.peers.x_api import (
@@ -87,6 +87,23 @@ def test_a_rule_that_x_refuses_is_named_with_the_reason() -> None:
         with pytest.raises(SourceError, match=r"'\(\(' \(no viable alternative\)"):
             listen(stream(peer, ["(("]), bool)
         assert peer.rules == {"7": "in force"}, "what worked goes on working"
+
+
+def test_rules_are_replaced_at_the_most_that_a_plan_allows_and_more_are_refused() -> None:
+    with XPeer([send(1), stay]) as peer:
+        peer.rules, peer.most_rules = {"7": "old"}, 1
+        listen(stream(peer, ["new"]), bool)
+        assert list(peer.rules.values()) == ["new"]
+        with pytest.raises(SourceError, match="no room for so many rules"):
+            listen(stream(peer, ["new", "newer"]), bool)
+
+
+def test_what_x_could_not_send_to_a_slow_reader_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "OVERLAP_SECONDS", 0.0)
+    with XPeer([send(3), lose(5), drop], [send(1), stay]) as peer:
+        # When the first post has been taken, all others are long gone by.
+        found = listen(stream(peer), lambda posts: len(ids(posts)) == 9, first_takes=2.5)
+    assert ids(found) == numbers(1, 9)
 
 
 def test_bad_frames_are_counted_and_the_stream_goes_on() -> None:

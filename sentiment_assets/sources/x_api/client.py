@@ -30,6 +30,10 @@ class PlanError(SourceError):
     """The access level of the token does not include an endpoint."""
 
 
+class RulesCapError(SourceError):
+    """The access level of the token has no room for so many rules."""
+
+
 class XClient:
     """One HTTP connection pool with the bearer token.
 
@@ -183,6 +187,11 @@ def _check(response: httpx.Response) -> None:
         raise SourceError(
             "X does not accept the bearer token (401).",
             "Set SENTIMENT_X_BEARER_TOKEN to a valid token from the X developer portal.",
+        )
+    if '"RulesCapExceeded"' in response.text:
+        raise RulesCapError(
+            f"X has no room for so many rules ({status}{said}).",
+            "Give fewer rules, or check the plan of your X project.",
         )
     if status in (402, 403):
         raise PlanError(

@@ -3,11 +3,12 @@
 Belongs here: reading a rule file, comparing, adding, deleting. Does not belong here: the stream itself.
 """
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sentiment_assets.failures import SourceError
-from sentiment_assets.sources.x_api.client import XClient
+from sentiment_assets.sources.x_api.client import RulesCapError, XClient
 
 PATH = "/2/tweets/search/stream/rules"
 
@@ -85,10 +86,10 @@ async def synchronise(client: XClient, wanted: list[str]) -> list[str]:
     values = {rule.value for rule in present}
     added = {"add": [{"value": rule} for rule in wanted if rule not in values]}
     if added["add"]:
-        # A rule that X refuses must not cost those that are in force.
-        _check_added(
-            await client.post(PATH, added, {"dry_run": "true"}), ignore=("DuplicateRule", "RulesCapExceeded")
-        )
+        # A rule that X refuses must not cost those that are in force; these take room until they are deleted.
+        with suppress(RulesCapError):
+            body = await client.post(PATH, added, {"dry_run": "true"})
+            _check_added(body, ignore=("DuplicateRule", "RulesCapExceeded"))
     # Deleted before the others are added: a plan's limit on the number of rules leaves no room for both sets.
     unwanted = [rule.id for rule in present if rule.value not in wanted]
     if unwanted:

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 PATH = "/2/tweets/search/stream"
 _MOST_GAPS = 50
+_WAITED_SECONDS = 0.1
 
 
 class XStream:
@@ -106,18 +107,24 @@ class XStream:
     async def _read(self, client: XClient, put: Callable[[Post], Awaitable[None]]) -> None:
         """One connection, until it ends with :class:`Interrupted`."""
         first = True
+        # Since when we read more slowly than X sends, as far as that may still matter, and when we last had to wait.
+        behind: float | None = None
+        waited_at = 0.0
         async with aclosing(client.lines(PATH, dict(FIELDS))) as lines:
             async for line in lines:
                 if first:
                     first = False
                     self._note_gap(self._alive_at)
+                asked = time.time()
                 if line:
-                    asked = time.time()
                     await self._take(line, put)
-                    if time.time() - asked >= SILENCE_SECONDS:
-                        # The spool was full: X drops who reads slowly, and what it could not send is lost here.
-                        self._note_gap(asked)
-                self._alive_at = time.time()
+                now = time.time()
+                if now - asked >= _WAITED_SECONDS:
+                    behind, waited_at = behind or asked, now
+                elif now - waited_at > SILENCE_SECONDS:
+                    behind = None
+                # X drops who reads slowly: what it could not send is to be fetched from there on.
+                self._alive_at = behind or now
 
     async def _take(self, line: bytes, put: Callable[[Post], Awaitable[None]]) -> None:
         message = parsed(line)
