@@ -156,8 +156,12 @@ class World:
 
     def longest_pause(self, since: float) -> float:
         """Longest time without a commit from ``since`` till now."""
+        return max(seconds for seconds, _ in self.pauses(since))
+
+    def pauses(self, since: float) -> list[tuple[float, float]]:
+        """Seconds between commits from ``since`` till now, and when each pause began."""
         moments = [since, *(moment for moment in self.commits() if moment > since), time.time()]
-        return max(later - earlier for earlier, later in pairwise(moments))
+        return [(later - earlier, earlier) for earlier, later in pairwise(moments)]
 
     def said_since(self, mark: int) -> str:
         """What ``up`` printed after a mark of :meth:`mark`, without its live figures."""
