@@ -128,6 +128,26 @@ def second_writer(world: World) -> Injected:
     return Injected(at, lambda: _commits_after(world, at), answer.stderr.strip())
 
 
+def stop_stream_jvm(world: World) -> Injected:
+    """SIGSTOP of the streaming run's JVM: the run is alive and does nothing."""
+    victim = world.heartbeat()
+    assert victim.jvm_pid is not None
+    at = time.time()
+    os.kill(victim.jvm_pid, signal.SIGSTOP)
+    return Injected(at, lambda: world.scores(not_pid=victim.pid))
+
+
+def move_home(world: World) -> Injected:
+    """`up` is stopped, SENTIMENT_HOME is renamed, and `up` is started there; recovery counts from the start."""
+    world.heartbeat()
+    seconds = world.stop()
+    here = world.settings.root
+    world.move(here.with_name("home" if here.name != "home" else "moved home"))
+    at = time.time()
+    world.start()
+    return Injected(at, world.scores, f"stopped in {seconds:.0f} s, moved to {world.settings.root.name}")
+
+
 FAULTS: dict[str, Callable[[World], Injected]] = {
     "run worker": kill_run_worker,
     "code server": kill_code_server,
@@ -138,6 +158,8 @@ FAULTS: dict[str, Callable[[World], Injected]] = {
     "disk full": fill_disk,
     "checkpoint": corrupt_checkpoint,
     "second writer": second_writer,
+    "run stuck": stop_stream_jvm,
+    "home moved": move_home,
 }
 
 

@@ -97,6 +97,12 @@ class World:
                 self._up.kill()
         return time.monotonic() - begun
 
+    def move(self, home: Path) -> None:
+        """Rename SENTIMENT_HOME, with everything stopped."""
+        self.settings.root.rename(home)
+        self.settings = Settings(home=home)
+        self._environment["SENTIMENT_HOME"] = str(home)
+
     def kill_everything(self) -> int:
         """SIGKILL every process that works for this home; returns how many."""
         family = self.processes()
