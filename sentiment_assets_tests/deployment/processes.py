@@ -176,9 +176,9 @@ class Services:
 
     def _environment(self, name: str) -> dict[str, str]:
         own = {
-            key: self._addresses.get(value, value)
+            # What a person may set is no address of a service, though the database is named as its host is.
+            key: self._addresses.get(stated) or self._interpolated(stated)
             for key, stated in COMPOSE[name].get("environment", {}).items()
-            for value in [self._interpolated(stated)]
         }
         return os.environ | self._image | own
 

@@ -51,8 +51,15 @@ class Deployment:
 
     def exactly_once(self) -> int:
         """Rows as the product counts them, once it has found no gap, no duplicate, and nothing left to score."""
-        status = json.loads(self.services.call("sentiment-assets", "status", "--json"))
-        assert (status["gaps"], status["duplicates"], status["lag"]) == (0, 0, 0)
+        status: dict[str, Any] = {}
+
+        def is_recorded() -> bool:
+            # The rows of a batch are in the table a moment before the checkpoint records it.
+            status.update(json.loads(self.services.call("sentiment-assets", "status", "--json")))
+            return bool(status["lag"] == 0)
+
+        self.services.wait_until(is_recorded, 60, "daemon", "and the stream: no lag", lambda: str(status))
+        assert (status["gaps"], status["duplicates"]) == (0, 0)
         return int(status["predictions"])
 
     def heartbeat(self) -> heartbeats.Heartbeat | None:
