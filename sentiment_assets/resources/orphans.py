@@ -1,5 +1,6 @@
 """Runs whose process died without a word."""
 
+import contextlib
 import time
 
 import psutil
@@ -48,14 +49,21 @@ def fail_orphaned_runs(instance: DagsterInstance, *, start_seconds: float = 180.
 
 
 def end_silent_process(pid: int, create_time: float, *, grace_seconds: float = 3.0) -> None:
-    """End a streaming process that gives no sign of life, unless its pid belongs to another one by now."""
+    """End a streaming process that gives no sign of life, unless its pid belongs to another one by now.
+
+    What it has started, Spark's JVM first of all, is ended as well: a JVM that hangs does not notice that its parent is
+    gone, and would hold the stream's lock.
+    """
     try:
         process = psutil.Process(pid)
         if abs(process.create_time() - create_time) > _SAME_PROCESS_SECONDS:
             return
+        family = process.children(recursive=True)
         process.terminate()
-        process.wait(timeout=grace_seconds)
-    except psutil.TimeoutExpired:
-        process.kill()
     except psutil.NoSuchProcess:
         return
+    _, left = psutil.wait_procs([process, *family], timeout=grace_seconds)
+    for one in left:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            one.kill()
+    psutil.wait_procs(left, timeout=grace_seconds)

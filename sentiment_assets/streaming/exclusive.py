@@ -9,11 +9,14 @@ Does not belong here: the lock of a single table (``spark.delta``).
 import contextlib
 import errno
 import fcntl
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from sentiment_assets.failures import StreamError
 from sentiment_assets.settings import Settings
@@ -23,6 +26,8 @@ from sentiment_assets.streaming.jvm import jvm
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+log = logging.getLogger(__name__)
+
 # A POSIX lock belongs to the process, and closing any channel on the file drops it: the process that holds it
 # must not open the file again, not even to be refused.
 _held_here: set[Path] = set()
@@ -31,6 +36,9 @@ _guard = threading.Lock()
 _POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 15.0
 """How long a new stream waits for the JVM of a dead one to go; shutting down took 1 to 3 s when measured."""
+_ORPHAN_SECONDS = 6.0
+"""A JVM that outlives its Python process by so long hangs, and is ended."""
+_SAME_PROCESS_SECONDS = 2.0
 
 
 def lock_file(settings: Settings) -> Path:
@@ -70,8 +78,10 @@ def hold_stream_lock(
             if turn is None:
                 _wait_for_lock(channel, settings, patience)
             else:
+                orphan = _Orphan(settings)
                 while channel.tryLock() is None:
                     turn()
+                    orphan.end_if_it_hangs()
                     time.sleep(_POLL_SECONDS)
             yield
         finally:
@@ -111,11 +121,39 @@ def exclude_streams(settings: Settings) -> Iterator[None]:
 
 def _wait_for_lock(channel: Any, settings: Settings, patience: float) -> None:
     deadline = time.monotonic() + patience
+    orphan = _Orphan(settings)
     while channel.tryLock() is None:
+        orphan.end_if_it_hangs()
         heartbeat = read_heartbeat(settings)
         if time.monotonic() >= deadline or (heartbeat is not None and heartbeat.running):
             raise _held(settings)
         time.sleep(_POLL_SECONDS)
+
+
+class _Orphan:
+    """The JVM of a stream whose Python process is gone: one that hangs would hold the lock for ever."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._seen_at: float | None = None
+
+    def end_if_it_hangs(self) -> None:
+        """SIGKILL it when it has been alone for :data:`_ORPHAN_SECONDS`."""
+        heartbeat = read_heartbeat(self._settings)
+        if heartbeat is None or heartbeat.alive is not False or heartbeat.jvm_pid is None:
+            self._seen_at = None
+            return
+        if self._seen_at is None:
+            self._seen_at = time.monotonic()
+        if time.monotonic() - self._seen_at < _ORPHAN_SECONDS:
+            return
+        with contextlib.suppress(psutil.Error):
+            jvm_left = psutil.Process(heartbeat.jvm_pid)
+            # It lived when the heartbeat was written: a process that began later only has its number.
+            began = jvm_left.create_time()
+            if heartbeat.create_time - _SAME_PROCESS_SECONDS <= began <= heartbeat.at + _SAME_PROCESS_SECONDS:
+                log.warning("The Spark JVM %d of a dead stream hangs; it is ended.", heartbeat.jvm_pid)
+                jvm_left.kill()
 
 
 def _held(settings: Settings) -> StreamError:
