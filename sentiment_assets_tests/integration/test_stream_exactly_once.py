@@ -180,8 +180,9 @@ run_lease(build_session(settings, role="stream", app_name="victim"), settings, l
 """
 
 
+@pytest.mark.parametrize("jvm_hangs", [False, True], ids=["killed", "killed with a JVM that hangs"])
 def test_a_killed_stream_leaves_neither_gap_nor_duplicate(
-    spark: SparkSession, broker: str, tmp_path: Path
+    spark: SparkSession, broker: str, tmp_path: Path, *, jvm_hangs: bool
 ) -> None:
     settings = fresh_stream(spark, tmp_path / "home", broker, max_offsets_per_trigger=200)
     messages = [tweet(n) if n % 50 else Message(None, b"bad") for n in range(5000)]
@@ -197,6 +198,9 @@ def test_a_killed_stream_leaves_neither_gap_nor_duplicate(
         jvm = _wait_for_batches(settings, victim, 2)
         with pytest.raises(StreamError, match=rf"process {victim.pid} in the foreground"):
             drain(spark, settings)
+        if jvm_hangs:
+            # It does not notice that its parent is gone, and would hold the stream's lock for ever.
+            os.kill(jvm, signal.SIGSTOP)
     finally:
         victim.send_signal(signal.SIGKILL)
         victim.wait()
