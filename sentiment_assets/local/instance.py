@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +17,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_HEADER = "# Written by sentiment-assets; edit freely, it is not overwritten.{place}\n"
-_PLACE = " Its place was {home}"
 
-
-def instance_config(settings: Settings) -> dict[str, object]:
-    """The content of ``dagster.yaml``.
+def instance_config() -> dict[str, object]:
+    """The content of ``dagster.yaml``. It names no place, so that a home can be moved; Dagster's own are in its folder.
 
     One training run at a time, since it writes tables that take a single writer; two streaming runs, of which one
     writes and the other prepares itself to go on (the stream's lock sees to that).
@@ -33,11 +29,6 @@ def instance_config(settings: Settings) -> dict[str, object]:
     return {
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},
-        "compute_logs": {
-            "module": "dagster._core.storage.local_compute_log_manager",
-            "class": "LocalComputeLogManager",
-            "config": {"base_dir": str(settings.logs / "runs")},
-        },
         "run_coordinator": {
             "module": "dagster.core.run_coordinator",
             "class": "QueuedRunCoordinator",
@@ -68,8 +59,7 @@ def instance_config(settings: Settings) -> dict[str, object]:
 def prepare_instance(settings: Settings) -> None:
     """Create the folders and ``dagster.yaml``, and point ``DAGSTER_HOME`` of this process at them.
 
-    A ``dagster.yaml`` that is already there is kept: it may have been edited, or mounted by a deployment. Only the
-    home's place in it follows a move.
+    A ``dagster.yaml`` that is already there is kept: it may have been edited, or mounted by a deployment.
 
     Raises
     ------
@@ -79,12 +69,10 @@ def prepare_instance(settings: Settings) -> None:
     settings.prepare()
     config = settings.dagster_home / "dagster.yaml"
     if not config.exists():
-        text = yaml.safe_dump(
-            instance_config(settings), sort_keys=False, allow_unicode=True, width=float("inf")
+        config.write_text(
+            "# Written by sentiment-assets; edit freely, it is not overwritten.\n"
+            + yaml.safe_dump(instance_config(), sort_keys=False)
         )
-        config.write_text(_header(settings) + text, encoding="utf-8")
-    else:
-        _follow_a_move(config, settings)
     os.environ["DAGSTER_HOME"] = str(settings.dagster_home)
     os.environ.setdefault("DAGSTER_DISABLE_TELEMETRY", "yes")
 
@@ -128,32 +116,3 @@ def migrate_instance(settings: Settings, instance: "DagsterInstance") -> bool:
         ) from error
     mark.write_text(dagster.__version__, encoding="utf-8")
     return True
-
-
-def _header(settings: Settings) -> str:
-    return _HEADER.format(place=_PLACE.format(home=settings.root))
-
-
-def _follow_a_move(config: Path, settings: Settings) -> None:
-    """Put the new place of the runs' logs into a ``dagster.yaml`` that was written when the home was elsewhere."""
-    text = config.read_text(encoding="utf-8")
-    # The first files did not name their place.
-    place = "(?:" + re.escape(_PLACE.format(home="\0")).replace("\0", "(.+)") + ")?"
-    written = re.match(re.escape(_HEADER.format(place="\0")).replace("\0", place), text)
-    if written is None or written[1] == str(settings.root):
-        return
-    before = Path(written[1] or settings.root)
-    if before != settings.root:
-        log.info("The home was moved here from %s.", before)
-
-    def moved(line: re.Match[str]) -> str:
-        with contextlib.suppress(yaml.YAMLError):
-            if yaml.safe_load(line[2]) == {"base_dir": str(Settings(home=before).logs / "runs")}:
-                new = {"base_dir": str(settings.logs / "runs")}
-                return line[1] + yaml.safe_dump(new, allow_unicode=True, width=float("inf")).rstrip("\n")
-        return line[0]
-
-    text = _header(settings) + text[written.end() :]
-    temporary = config.with_suffix(".new")
-    temporary.write_text(re.sub(r"(?m)^( *)(base_dir: .*)$", moved, text), encoding="utf-8")
-    temporary.replace(config)

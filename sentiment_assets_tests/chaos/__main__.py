@@ -106,8 +106,11 @@ def _home(options: argparse.Namespace) -> Iterator[Path]:
             shutil.copytree(options.models, home / "models")
         yield home
     finally:
-        if (home / "logs").is_dir():
-            shutil.copytree(home / "logs", options.out.with_suffix(".logs"), dirs_exist_ok=True)
+        kept = options.out.with_suffix(".logs")
+        for place in ("logs", "dagster_home/storage"):
+            # A home that was moved has another name.
+            for folder in mount.glob(f"*/{place}"):
+                shutil.copytree(folder, kept / folder.name, dirs_exist_ok=True)
         if options.tmpfs:
             subprocess.run(["umount", "-l", str(mount)], check=False)  # noqa: S607
         shutil.rmtree(base, ignore_errors=True)

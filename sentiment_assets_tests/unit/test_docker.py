@@ -24,7 +24,7 @@ def compose() -> dict[str, Any]:
 def test_dagster_in_containers_differs_from_that_of_one_machine_in_its_storage_alone() -> None:
     deployed = yaml.safe_load((DOCKER / "dagster.yaml").read_text())
     assert set(deployed.pop("storage")) == {"postgres"}
-    assert deployed == instance_config(Settings(home=Path("/data")))
+    assert deployed == instance_config()
 
 
 def test_the_web_server_looks_for_the_code_location_where_compose_starts_it() -> None:

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import dagster
 import pytest
-import yaml
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
 
 from sentiment_assets.failures import SetupError
 from sentiment_assets.local.instance import migrate_instance, open_instance, prepare_instance
@@ -32,33 +32,17 @@ def revision(settings: Settings, write: str | None = None) -> str:
     return str(found)
 
 
-@pytest.mark.parametrize("name", ["elsewhere", "disk #2: josé's"])
-def test_a_moved_home_keeps_its_edits_and_writes_nothing_at_its_old_place(
-    settings: Settings, name: str
-) -> None:
-    prepare_instance(settings)
-    file = settings.dagster_home / "dagster.yaml"
-    theirs = "# of a person: " + str(settings.root / "kept")
-    file.write_text(file.read_text().replace("max_concurrent_runs: 4", "max_concurrent_runs: 3") + theirs)
-    for place in (name, "back again"):
-        here = next(folder for folder in settings.root.parent.iterdir() if (folder / "dagster_home").is_dir())
-        moved = Settings(home=here.rename(here.with_name(place)))
-        prepare_instance(moved)
-        text = (moved.dagster_home / "dagster.yaml").read_text(encoding="utf-8")
-        assert yaml.safe_load(text)["compute_logs"]["config"]["base_dir"] == str(moved.logs / "runs")
-        assert yaml.safe_load(text)["run_coordinator"]["config"]["max_concurrent_runs"] == 3
-        assert text.endswith(theirs)
-        prepare_instance(moved)
-        assert (moved.dagster_home / "dagster.yaml").read_text(encoding="utf-8") == text
-
-
-def test_a_file_that_does_not_name_its_place_yet_does_from_now_on(settings: Settings) -> None:
-    prepare_instance(settings)
-    file = settings.dagster_home / "dagster.yaml"
-    whole = file.read_text()
-    file.write_text(whole.replace(f" Its place was {settings.root}\n", "\n", 1))
-    prepare_instance(settings)
-    assert file.read_text() == whole
+def test_dagsters_configuration_names_no_place_so_that_a_home_can_be_moved(settings: Settings) -> None:
+    with open_instance(settings) as instance:
+        assert instance.get_runs() == []
+    written = (settings.dagster_home / "dagster.yaml").read_text()
+    assert str(settings.root.parent) not in written
+    moved = Settings(home=settings.root.rename(settings.root.with_name("elsewhere")))
+    with open_instance(moved) as instance:
+        manager = instance.compute_log_manager
+        assert isinstance(manager, LocalComputeLogManager)
+        assert manager.get_captured_local_path(["a", "run"], "err").startswith(str(moved.root))
+    assert not settings.root.exists()
 
 
 def test_a_file_of_somebody_else_is_left_alone(settings: Settings) -> None:
