@@ -140,9 +140,11 @@ class MongoSink:
         """Delete all documents; the position first, so that a crash in between begins anew."""
         with self._errors():
             self._followed.delete_one({"_id": "position"})
-            # A million documents are dropped at once, and deleted one by one.
-            self._predictions.drop()
-            self._create_indexes()
+            # In pieces that the server answers in time; dropped, the collection would lose a person's indexes.
+            while ids := [
+                row["_id"] for row in self._predictions.find({}, {"_id": 1}).limit(_DOCUMENTS_AT_ONCE)
+            ]:
+                self._predictions.delete_many({"_id": {"$in": ids}})
 
     def count(self) -> int:
         """Exact number of documents."""
@@ -181,14 +183,12 @@ class MongoSink:
                 "Use the release that made them, or a newer one.",
             )
         if version < VERSION:
-            self._create_indexes()
+            ascending = [(name, ASCENDING) for name in KEY]
+            # Not unique: `_id` is that already, and a second promise could only contradict the first.
+            self._predictions.create_index(ascending, name="key")
+            self._predictions.create_index("kafka_timestamp", name="kafka_timestamp")
+            self._predictions.create_index("tweet_id", name="tweet_id")
             self._followed.replace_one({"_id": "schema"}, {"version": VERSION}, upsert=True)
-
-    def _create_indexes(self) -> None:
-        # Not unique: `_id` is that already, and a second promise could only contradict the first.
-        self._predictions.create_index([(name, ASCENDING) for name in KEY], name="key")
-        self._predictions.create_index("kafka_timestamp", name="kafka_timestamp")
-        self._predictions.create_index("tweet_id", name="tweet_id")
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

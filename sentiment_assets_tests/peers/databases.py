@@ -203,17 +203,18 @@ class MongoServer:
             redirect_stdout=log,
             redirect_stderr=log,
         )
-        gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port))
-        gateway.jvm.de.bwaldvogel.mongo.H2MongoServer(str(self._folder / "data.h2")).bind(
-            "127.0.0.1", self._port
-        )
-        gateway.close()
+        self._gateway = JavaGateway(gateway_parameters=GatewayParameters(port=port))
+        self._java = self._gateway.jvm.de.bwaldvogel.mongo.H2MongoServer(str(self._folder / "data.h2"))
+        self._java.bind("127.0.0.1", self._port)
         return process
 
     def stop(self) -> None:
-        """Kill it."""
+        """Kill it; one that forgets what it acknowledged when it is killed ends in order."""
         process, self._process = self._process, None
         if process is not None:
+            if not self.keeps:
+                self._java.shutdown()
+                self._gateway.close()
             process.kill()
             process.wait(timeout=30)
 
