@@ -218,13 +218,13 @@ class Delivery(threading.Thread):
                 self._drop_producer()
         if self._lost is not None and not (self._lost.code() in _RECORD_FAULTS and self._in_flight):
             self._rest(self._lost)
-        elif self._alone and self._in_flight == 0 and not self._suspects():
+        elif self._alone and self._in_flight == 0 and not self._has_suspects():
             self._alone_until = 0
             self._drop_producer()
 
-    def _suspects(self) -> list[Waiting]:
-        """Posts that are to be sent alone and were not handed over yet."""
-        return [row for row in self._spool.after(self._handed, 1) if row.number <= self._alone_until]
+    def _has_suspects(self) -> bool:
+        """Whether there are posts that are to be sent alone and were not handed over yet."""
+        return any(row.number <= self._alone_until for row in self._spool.after(self._handed, 1))
 
     def _rest(self, fault: KafkaError) -> None:
         """Let go of a producer that failed, and pause before the next: longer after each failure in a row.

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from sentiment_assets.ingest.delivery import Delivery
 from sentiment_assets.ingest.spool import Spool
 from sentiment_assets.kafka.cluster import find_cluster
+from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.live import Post, Source
@@ -138,11 +139,9 @@ def ingest(
 
 def _record(settings: Settings, figures: IngestResult) -> None:
     """Leave the figures where Prometheus's endpoint finds them; a full disk is no reason to end."""
-    target = settings.run / f"ingest-{figures.source}.json"
-    temporary = target.with_suffix(".new")
+    content = json.dumps(asdict(figures) | {"at": time.time()})
     with contextlib.suppress(OSError):
-        temporary.write_text(json.dumps(asdict(figures) | {"at": time.time()}), encoding="utf-8")
-        temporary.replace(target)
+        replace_file(settings.run / f"ingest-{figures.source}.json", content, durable=False)
 
 
 class _LimitReachedError(Exception):

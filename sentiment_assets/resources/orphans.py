@@ -7,10 +7,9 @@ import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
 from sentiment_assets.keys import TAG_PROCESS
-from sentiment_assets.runtime.identity import process_is_gone
+from sentiment_assets.runtime.identity import living_process, process_is_gone
 
 _HAS_A_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-_SAME_PROCESS_SECONDS = 2.0
 _MESSAGE = "The process of this run is gone (killed, or the machine stopped)."
 
 
@@ -51,19 +50,14 @@ def fail_orphaned_runs(instance: DagsterInstance, *, start_seconds: float = 180.
 def end_silent_process(pid: int, create_time: float, *, grace_seconds: float = 3.0) -> None:
     """End a streaming process that gives no sign of life, unless its pid belongs to another one by now.
 
-    What it has started, Spark's JVM first of all, is ended as well: a JVM that hangs does not notice that its parent is
-    gone, and would hold the stream's lock.
+    Its JVM follows by itself; one that hangs is ended by whoever waits for its lock (``streaming.exclusive``).
     """
-    try:
-        process = psutil.Process(pid)
-        if abs(process.create_time() - create_time) > _SAME_PROCESS_SECONDS:
-            return
-        family = process.children(recursive=True)
-        process.terminate()
-    except psutil.NoSuchProcess:
+    process = living_process(pid, create_time)
+    if process is None:
         return
-    _, left = psutil.wait_procs([process, *family], timeout=grace_seconds)
-    for one in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()
-    psutil.wait_procs(left, timeout=grace_seconds)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        try:
+            process.terminate()
+            process.wait(timeout=grace_seconds)
+        except psutil.TimeoutExpired:
+            process.kill()

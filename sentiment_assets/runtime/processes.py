@@ -24,13 +24,12 @@ from typing import Self
 import psutil
 
 from sentiment_assets.failures import SetupError
+from sentiment_assets.runtime.identity import living_process
 from sentiment_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 _TOKEN_VARIABLE = "SENTIMENT_PROCESS_TOKEN"  # noqa: S105  (a name, not a secret)
-# psutil derives the time from the boot time, which moves a little when the clock is set.
-_CREATE_TIME_TOLERANCE_SECONDS = 2.0
 _KILL_SECONDS = 5.0
 
 
@@ -68,14 +67,7 @@ def read_record(settings: Settings, name: str) -> Record | None:
 
 def recorded_process(record: Record | None) -> psutil.Process | None:
     """The very process that a record names; None if it has ended, even if its pid is in use again."""
-    if record is None:
-        return None
-    try:
-        process = psutil.Process(record.pid)
-        same = abs(process.create_time() - record.create_time) < _CREATE_TIME_TOLERANCE_SECONDS
-        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
-    except psutil.Error:
-        return None
+    return None if record is None else living_process(record.pid, record.create_time)
 
 
 class ManagedProcess:

@@ -11,8 +11,8 @@ import logging
 from datetime import UTC, datetime
 from pathlib import Path
 
+from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.files import replace_file
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from sentiment_assets.failures import StreamError
+from sentiment_assets.runtime.identity import living_process
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.heartbeat import read_heartbeat
+from sentiment_assets.streaming.heartbeat import Heartbeat, read_heartbeat
 from sentiment_assets.streaming.jvm import jvm
 
 if TYPE_CHECKING:
@@ -37,8 +38,7 @@ _POLL_SECONDS = 0.1
 PATIENCE_SECONDS = 15.0
 """How long a new stream waits for the JVM of a dead one to go; shutting down took 1 to 3 s when measured."""
 _ORPHAN_SECONDS = 6.0
-"""A JVM that outlives its Python process by so long hangs, and is ended."""
-_SAME_PROCESS_SECONDS = 2.0
+"""A JVM that is there so long after the last sign of life of its dead Python process hangs."""
 
 
 def lock_file(settings: Settings) -> Path:
@@ -78,10 +78,8 @@ def hold_stream_lock(
             if turn is None:
                 _wait_for_lock(channel, settings, patience)
             else:
-                orphan = _Orphan(settings)
                 while channel.tryLock() is None:
                     turn()
-                    orphan.end_if_it_hangs()
                     time.sleep(_POLL_SECONDS)
             yield
         finally:
@@ -121,39 +119,23 @@ def exclude_streams(settings: Settings) -> Iterator[None]:
 
 def _wait_for_lock(channel: Any, settings: Settings, patience: float) -> None:
     deadline = time.monotonic() + patience
-    orphan = _Orphan(settings)
     while channel.tryLock() is None:
-        orphan.end_if_it_hangs()
         heartbeat = read_heartbeat(settings)
+        end_hanging_jvm(heartbeat)
         if time.monotonic() >= deadline or (heartbeat is not None and heartbeat.running):
             raise _held(settings)
         time.sleep(_POLL_SECONDS)
 
 
-class _Orphan:
-    """The JVM of a stream whose Python process is gone: one that hangs would hold the lock for ever."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._seen_at: float | None = None
-
-    def end_if_it_hangs(self) -> None:
-        """SIGKILL it when it has been alone for :data:`_ORPHAN_SECONDS`."""
-        heartbeat = read_heartbeat(self._settings)
-        if heartbeat is None or heartbeat.alive is not False or heartbeat.jvm_pid is None:
-            self._seen_at = None
-            return
-        if self._seen_at is None:
-            self._seen_at = time.monotonic()
-        if time.monotonic() - self._seen_at < _ORPHAN_SECONDS:
-            return
+def end_hanging_jvm(heartbeat: Heartbeat | None) -> None:
+    """SIGKILL the JVM of a stream whose Python process is gone, if it outlives that: it would keep the lock."""
+    if heartbeat is None or heartbeat.alive is not False or heartbeat.jvm_pid is None:
+        return
+    left = living_process(heartbeat.jvm_pid, heartbeat.jvm_create_time)
+    if left is not None and time.time() - heartbeat.at >= _ORPHAN_SECONDS:
+        log.warning("The Spark JVM %d of a dead stream hangs; it is ended.", left.pid)
         with contextlib.suppress(psutil.Error):
-            jvm_left = psutil.Process(heartbeat.jvm_pid)
-            # It lived when the heartbeat was written: a process that began later only has its number.
-            began = jvm_left.create_time()
-            if heartbeat.create_time - _SAME_PROCESS_SECONDS <= began <= heartbeat.at + _SAME_PROCESS_SECONDS:
-                log.warning("The Spark JVM %d of a dead stream hangs; it is ended.", heartbeat.jvm_pid)
-                jvm_left.kill()
+            left.kill()
 
 
 def _held(settings: Settings) -> StreamError:

@@ -17,7 +17,7 @@ from sentiment_assets.kafka.client import watermarks
 from sentiment_assets.kafka.cluster import find_cluster
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.exclusive import hold_stream_lock
+from sentiment_assets.streaming.exclusive import end_hanging_jvm, hold_stream_lock
 from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat
 from sentiment_assets.streaming.pulse import Pulse
 from sentiment_assets.streaming.serving import Served, serve
@@ -108,8 +108,10 @@ class Successor:
         asked = self._should_stop() or self._pulse.stop_requested()
         if asked:
             raise StoodDownError(f"Asked to stop while standing by ({asked}).", _DECIDES)
-        if self._pulse.beat_if_due() and not self._model_is_fixed:
-            self._follow_model()
+        if self._pulse.beat_if_due():
+            end_hanging_jvm(read_heartbeat(self._settings))
+            if not self._model_is_fixed:
+                self._follow_model()
 
     def _follow_model(self) -> None:
         try:

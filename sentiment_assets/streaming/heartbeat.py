@@ -16,8 +16,8 @@ from typing import Any
 
 import psutil
 
+from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.files import replace_file
 
 _SAME_PROCESS_SECONDS = 1.0
 
@@ -93,6 +93,7 @@ class Heartbeat:
     idle_seconds: float = 0.0
     hands_over: bool = False
     jvm_pid: int | None = None
+    jvm_create_time: float = 0.0
     host: str = ""
     monotonic: float = 0.0
     alive: bool | None = None

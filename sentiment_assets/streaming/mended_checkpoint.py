@@ -20,11 +20,11 @@ from pathlib import Path
 
 from deltalake import DeltaTable
 
+from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.spark.delta import table_exists
 from sentiment_assets.streaming.audit import highest_offsets
-from sentiment_assets.streaming.files import replace_file
 from sentiment_assets.streaming.positions import checkpoint, planned_offsets
 
 log = logging.getLogger(__name__)

@@ -24,10 +24,10 @@ from sentiment_assets.failures import BrokerError, SourceError
 from sentiment_assets.kafka.client import quiet, watermarks
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, produce
+from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import DEAD_LETTERS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import table_exists
-from sentiment_assets.streaming.files import replace_file
 
 HEADER = "sentiment-replay-of"
 _READ_SECONDS = 30.0

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from deltalake import DeltaTable
 
 from sentiment_assets.failures import StreamError
+from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import ensure_table, row_count, table_exists
-from sentiment_assets.streaming.files import replace_file
 from sentiment_assets.streaming.positions import checkpoint, has_batches
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sentiment_assets.failures import StreamError
+from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.files import replace_file
 
 Offsets = dict[int, int]
 """Kafka partition -> next offset to read."""

@@ -13,6 +13,7 @@ from concurrent.futures import wait as wait_for
 from dataclasses import replace
 from typing import TypeVar
 
+import psutil
 from pyspark.sql import SparkSession
 
 from sentiment_assets.settings import Settings
@@ -73,7 +74,7 @@ class Pulse:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="lease")
         self._context = spark.sparkContext
         self._clock = jvm(spark).java.lang.System
-        self._jvm_pid = int(jvm(spark).java.lang.ProcessHandle.current().pid())
+        self._jvm = psutil.Process(int(jvm(spark).java.lang.ProcessHandle.current().pid()))
 
     @contextlib.contextmanager
     def last_word(self) -> Iterator[None]:
@@ -183,7 +184,8 @@ class Pulse:
             lease_left_seconds=None if self.lease_ends is None else self.lease_ends - self._beaten,
             idle_seconds=self._beaten - self.last_message,
             hands_over=self.hands_over,
-            jvm_pid=self._jvm_pid,
+            jvm_pid=self._jvm.pid,
+            jvm_create_time=self._jvm.create_time(),
         )
         try:
             write_heartbeat(self._settings, heartbeat, standby=self._standby)

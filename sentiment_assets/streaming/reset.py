@@ -4,10 +4,10 @@ Does not belong here: verifying that they belong together (``pairing``).
 """
 
 from sentiment_assets.failures import StreamError
+from sentiment_assets.runtime.files import remove_folder, replace_file
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.exclusive import exclude_streams
-from sentiment_assets.streaming.files import remove_folder, replace_file
 
 _MARKER = "stream.reset"
 

@@ -21,11 +21,11 @@ from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
 from sentiment_assets.failures import SentimentError, StreamError
+from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import TABLES
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import ensure_table, history, read, table_version, writer_lock
 from sentiment_assets.streaming.causes import explained
-from sentiment_assets.streaming.files import replace_file
 
 log = logging.getLogger(__name__)
 

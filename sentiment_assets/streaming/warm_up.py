@@ -13,8 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sentiment_assets.kafka.cluster import Cluster
+from sentiment_assets.runtime.files import remove_folder
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.files import remove_folder
 from sentiment_assets.streaming.jvm import jvm
 from sentiment_assets.streaming.query import kafka_options, predictions
 from sentiment_assets.streaming.serving import Served

@@ -10,11 +10,11 @@ from upath import UPath
 
 from sentiment_assets.failures import ModelError, SetupError, SourceError, TableError
 from sentiment_assets.models.store import ModelStore
+from sentiment_assets.runtime.files import remove_folder, replace_file
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings, is_local, location
 from sentiment_assets.sources import generated, resolve
 from sentiment_assets.spark import delta
-from sentiment_assets.streaming.files import remove_folder, replace_file
 from sentiment_assets.streaming.status import read_status
 from sentiment_assets_tests.unit.test_models_store import draft
 
