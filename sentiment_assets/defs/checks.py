@@ -10,9 +10,9 @@ from dagster import (
     ResourceParam,
     asset_check,
 )
-from deltalake import DeltaTable
 
 from sentiment_assets import keys
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import (
     CLEANED_TWEETS,
     DEAD_LETTERS,
@@ -35,7 +35,7 @@ _DELTA_NAMES = {"STRING": "string", "INT": "integer", "BIGINT": "long", "DOUBLE"
 
 
 def _column(settings: Settings, table: Table, column: str) -> pa.ChunkedArray:
-    return DeltaTable(str(settings.table(table.name))).to_pyarrow_dataset().to_table(columns=[column])[column]
+    return open_table(settings.table(table.name)).to_pyarrow_dataset().to_table(columns=[column])[column]
 
 
 def schema_check(table: Table, *, blocking: bool) -> AssetChecksDefinition:
@@ -51,7 +51,7 @@ def schema_check(table: Table, *, blocking: bool) -> AssetChecksDefinition:
         path = settings.table(table.name)
         if not delta.table_exists(path):
             return AssetCheckResult(passed=False, description=f"The table {table.name} does not exist.")
-        found = {f.name: getattr(f.type, "type", str(f.type)) for f in DeltaTable(str(path)).schema().fields}
+        found = {f.name: getattr(f.type, "type", str(f.type)) for f in open_table(path).schema().fields}
         declared = {c.name: _DELTA_NAMES[c.type] for c in table.columns}
         return AssetCheckResult(passed=found == declared, metadata={"found": found, "declared": declared})
 
@@ -108,7 +108,7 @@ def both_parts_have_the_same_balance(settings: ResourceParam[Settings]) -> Asset
 def required_columns_are_filled(settings: ResourceParam[Settings]) -> AssetCheckResult:
     """No null where the schema allows none."""
     required = [c.name for c in PREDICTIONS.columns if not c.nullable and c.name != "text"]
-    dataset = DeltaTable(str(settings.table(PREDICTIONS.name))).to_pyarrow_dataset()
+    dataset = open_table(settings.table(PREDICTIONS.name)).to_pyarrow_dataset()
     nulls = dict.fromkeys(required, 0)
     for batch in dataset.to_batches(columns=required):
         for name in required:

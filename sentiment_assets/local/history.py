@@ -141,6 +141,7 @@ def _run(
             f"The tables are at {settings.lake}: rescore and backfill stage their rows on a local disk only.",
             "Run them on an installation whose SENTIMENT_STORAGE is a folder.",
         )
+    staging.forget_if_stale()
     done = staging.result() if (staging.folder / "done.json").exists() else None
     plan = staging.open(make)
     missing = staging.missing(plan)

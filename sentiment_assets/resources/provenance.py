@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from deltalake import DeltaTable
-
 from sentiment_assets.failures import TableError
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.spark.delta import table_exists
 
 
@@ -28,6 +27,8 @@ class Provenance:
         One sentence that every place showing a result repeats.
     sample
         Which rows of the source were used.
+    test_fraction
+        Share of the rows that were set aside for tests, once they were.
     """
 
     data_version: str
@@ -35,6 +36,7 @@ class Provenance:
     source_file: str
     source_note: str
     sample: str
+    test_fraction: float | None = None
 
     def derive(self, *ingredients: object) -> Self:
         """The provenance of a table made from this one by code and settings named by ``ingredients``."""
@@ -58,7 +60,7 @@ def read_provenance(path: Path) -> Provenance:
         raise TableError(
             f"The table {path.name} does not exist.", "Materialize raw_tweets and the assets that follow it."
         )
-    for commit in DeltaTable(str(path)).history(limit=50):
+    for commit in open_table(path).history():
         stated = commit.get("userMetadata")
         if stated:
             return Provenance(**json.loads(stated)["provenance"])

@@ -16,6 +16,7 @@ from deltalake.exceptions import DeltaError
 from filelock import FileLock, Timeout
 
 from sentiment_assets.failures import TableError
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import Table
 from sentiment_assets.settings import is_local
 
@@ -197,7 +198,12 @@ def writer_lock(path: Path) -> Iterator[None]:
 
 def table_exists(path: Path) -> bool:
     """Whether there is a Delta table; starts no JVM."""
-    return next(_commits(path), None) is not None if is_local(path) else DeltaTable.is_deltatable(str(path))
+    if not is_local(path):
+        return DeltaTable.is_deltatable(str(path))
+    # The first commit of a short log, or the mark of a long one: a busy log has a thousand entries.
+    log = path / "_delta_log"
+    first = (log / f"{0:020}.json").exists() or (log / "_last_checkpoint").exists()
+    return first or next(_commits(path), None) is not None
 
 
 def table_version(path: Path) -> int:
@@ -253,7 +259,7 @@ def history(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
 def _open(path: Path) -> DeltaTable:
     _require(path)
     try:
-        return DeltaTable(str(path))
+        return open_table(path)
     except (DeltaError, OSError) as error:
         raise TableError(
             f"The log of the table {path.name} cannot be read ({_cause_of(str(error))[:300]}).",

@@ -13,9 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import DeltaTable
 from numpy.typing import NDArray
 
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.spark.delta import table_exists
@@ -98,7 +98,7 @@ def has_rows(settings: Settings, start: Offsets, end: Offsets | None = None) -> 
     table = settings.table(PREDICTIONS.name)
     if not ranges or not table_exists(table):
         return False
-    files = pa.table(DeltaTable(str(table)).get_add_actions(flatten=True)).to_pydict()
+    files = pa.table(open_table(table).get_add_actions(flatten=True)).to_pydict()
     lowest = min(begin for begin, _ in ranges.values())
     highest = files.get("max.offset", [None] * len(files["path"]))
     paths = [
@@ -130,7 +130,7 @@ def _read(settings: Settings, name: str, *, with_sentiment: bool) -> tuple[Mappi
     table: Path = settings.table(name)
     if not table_exists(table):
         return {}, 0, 0
-    delta = DeltaTable(str(table))
+    delta = open_table(table)
     files = delta.get_add_actions(flatten=True)["path"].to_pylist()
     if not files:
         return {}, 0, 0

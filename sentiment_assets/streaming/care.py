@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deltalake import DeltaTable
 from pyspark.sql import SparkSession
 
+from sentiment_assets.lake.log import trim
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.spark.delta import compact, table_exists, vacuum
 
 log = logging.getLogger(__name__)
@@ -29,12 +30,14 @@ _DAY_SECONDS = 86_400
 
 
 def care_for_tables(spark: SparkSession, settings: Settings) -> None:
-    """Compact each table of the stream when it has many small files; once a day vacuum it (7 days are kept).
+    """Compact each table of the stream when it has many small files, keep its log short, vacuum it once a day.
 
     Raises
     ------
     TableError
         When the disk is full or another process writes a table.
+    OSError
+        When the log cannot be trimmed.
     """
     for table in (PREDICTIONS, DEAD_LETTERS):
         path = settings.table(table.name)
@@ -44,6 +47,10 @@ def care_for_tables(spark: SparkSession, settings: Settings) -> None:
             with _file_sizes(spark):
                 left = compact(spark, path)
             log.info("Compacted %s to %d files", table.name, left.files)
+        if is_local(path):
+            trimmed = trim(path)
+            if trimmed:
+                log.info("Moved %d commits of %s into the archive", trimmed, table.name)
         stamp = settings.checkpoints / f"{table.name}.vacuumed"
         if not stamp.exists() or abs(time.time() - stamp.stat().st_mtime) > _DAY_SECONDS:
             if stamp.exists():
@@ -53,7 +60,7 @@ def care_for_tables(spark: SparkSession, settings: Settings) -> None:
 
 def small_files(path: Path) -> int:
     """Data files of a table that a compaction would merge; needs no JVM."""
-    sizes = DeltaTable(str(path)).get_add_actions(flatten=True)["size_bytes"].to_pylist()
+    sizes = open_table(path).get_add_actions(flatten=True)["size_bytes"].to_pylist()
     return sum(size < SMALL_BYTES for size in sizes)
 
 

@@ -24,6 +24,7 @@ from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import writer_lock
+from sentiment_assets.spark.session import write_no_checksum_files
 from sentiment_assets.streaming import handover
 from sentiment_assets.streaming.care import care_for_tables
 from sentiment_assets.streaming.causes import death_of, explained
@@ -98,7 +99,7 @@ def run_lease(
     lease: int | None = None,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], str | None] = lambda: None,
-    successor: bool = False,
+    succeeds: str | None = None,
 ) -> LeaseResult:
     """Score the topic until the lease is over.
 
@@ -120,8 +121,8 @@ def run_lease(
         Called about once a second, in the calling thread.
     should_stop
         Asked about five times a second; a text is the reason to end.
-    successor
-        Prepare everything first, then wait for the end of the stream that runs now (see ``handover``).
+    succeeds
+        Prepare everything first, then wait for the end of the stream of this run, which runs now (see ``handover``).
 
     Returns
     -------
@@ -139,17 +140,25 @@ def run_lease(
     TableError
         When a table cannot be created or written.
     """
+    write_no_checksum_files(spark)
     store = ModelStore(settings.models)
     version = version_to_serve(store, model_version)
-    pulse = Pulse(spark, settings, run_id, lease, version, on_progress, standby=successor)
+    pulse = Pulse(spark, settings, run_id, lease, version, on_progress, standby=succeeds is not None)
     fixed = model_version is not None
     ends = Ends(lease_seconds, idle_seconds, until_drained, fixed, may_be_succeeded=lease is not None)
     served: Served | None = None
     with contextlib.ExitStack() as held:
-        if successor:
+        if succeeds is not None:
             held.enter_context(pulse.standing_by())
             after = Successor(
-                spark, settings, store, pulse, version, model_is_fixed=fixed, should_stop=should_stop
+                spark,
+                settings,
+                store,
+                pulse,
+                version,
+                succeeds=succeeds,
+                model_is_fixed=fixed,
+                should_stop=should_stop,
             )
             after.prepare()
             held.enter_context(after.turn())
@@ -427,6 +436,8 @@ class _Lease:
         finally:
             if not ended:
                 log.warning("The query has not ended, so its JVM is.")
+                # Before the lock is free: a successor must not take this for a stream that hands over.
+                self._pulse.say_stopped("its query did not end")
                 # Halting is answered by a broken connection.
                 with contextlib.suppress(Py4JError, ConnectionError):
                     jvm(self._spark).java.lang.Runtime.getRuntime().halt(1)

@@ -18,12 +18,12 @@ from typing import Any, cast
 
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from deltalake import DeltaTable
 
 from sentiment_assets.failures import BrokerError, SourceError
 from sentiment_assets.kafka.client import quiet, watermarks
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, produce
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import DEAD_LETTERS
 from sentiment_assets.settings import Settings
@@ -280,6 +280,8 @@ def _headers(
     consumer = Consumer(
         quiet(cluster)
         | {"group.id": "sentiment-assets-mending", "enable.auto.commit": False, "enable.partition.eof": True}
+        # Behind a transaction of somebody else that hangs, our own letters would not be seen.
+        | {"isolation.level": "read_uncommitted"}
     )
     try:
         consumer.assign([TopicPartition(topic, part, spans[part][0]) for part in left])
@@ -312,7 +314,7 @@ def _headers(
 def _batches(settings: Settings, columns: list[str]) -> Iterator[Any]:
     table = settings.table(DEAD_LETTERS.name)
     if table_exists(table):
-        yield from DeltaTable(str(table)).to_pyarrow_dataset().to_batches(columns=columns)
+        yield from open_table(table).to_pyarrow_dataset().to_batches(columns=columns)
 
 
 def _file(settings: Settings) -> Path:

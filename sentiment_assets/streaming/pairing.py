@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltalake import DeltaTable
-
 from sentiment_assets.failures import StreamError
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.delta import ensure_table, row_count, table_exists
+from sentiment_assets.spark.delta import ensure_table, table_exists
+from sentiment_assets.streaming.audit import highest_offsets
 from sentiment_assets.streaming.positions import checkpoint, has_batches
 
 if TYPE_CHECKING:
@@ -68,7 +68,8 @@ def ensure_pair(spark: "SparkSession", settings: Settings, topic_id: str) -> Pai
         )
     ensure_table(table, PREDICTIONS)
     ensure_table(settings.table(DEAD_LETTERS.name), DEAD_LETTERS)
-    if not has_batches(settings) and row_count(table) == 0:
+    # Rows of a backfill have a topic of their own: they may be there before the stream's first batch.
+    if not has_batches(settings) and not highest_offsets(settings):
         return _create(spark, settings, table, topic_id)
     return _verify(settings, table, topic_id)
 
@@ -96,7 +97,7 @@ def _create(spark: "SparkSession", settings: Settings, table: Path, topic_id: st
 def _verify(settings: Settings, table: Path, topic_id: str) -> Pair:
     if not has_batches(settings):
         raise StreamError(
-            f"The table {table} has {row_count(table):,} rows, but its checkpoint {checkpoint(settings)} is "
+            f"The table {table} has rows of the topic {settings.topic}, but its checkpoint {checkpoint(settings)} is "
             "missing: every message would be appended again.",
             _RESET,
         )
@@ -126,5 +127,5 @@ def _file(settings: Settings) -> Path:
 
 def _identity(table: Path) -> tuple[str | None, str]:
     """The table's pair id and Delta's own id of it."""
-    metadata = DeltaTable(str(table)).metadata()
+    metadata = open_table(table).metadata()
     return metadata.configuration.get(PROPERTY), str(metadata.id)

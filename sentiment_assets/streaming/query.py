@@ -19,6 +19,8 @@ from sentiment_assets.streaming.sink import Sink
 
 QUERY_NAME = "predictions"
 _SAMPLED, _SAMPLE = 16, 32
+_EVERY = "500 milliseconds"
+"""A batch of few messages takes half of it: without a pause there would be twice the commits, files and work."""
 
 
 def kafka_options(cluster: Cluster) -> dict[str, str]:
@@ -110,8 +112,8 @@ def _now() -> Column:
 
 
 def start(frame: DataFrame, settings: Settings, sink: Sink) -> StreamingQuery:
-    """Start writing ``frame`` to the predictions table, batch after batch as fast as messages come."""
+    """Start writing ``frame`` to the predictions table, a batch each half second, or at once behind a longer one."""
     # By default stop() waits without end for a batch that does not react.
     frame.sparkSession.conf.set("spark.sql.streaming.stopTimeout", "30s")
     writer = frame.writeStream.queryName(QUERY_NAME).option("checkpointLocation", str(checkpoint(settings)))
-    return sink.of(writer).start()
+    return sink.of(writer.trigger(processingTime=_EVERY)).start()

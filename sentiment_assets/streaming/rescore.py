@@ -14,11 +14,13 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from sentiment_assets.failures import StreamError
+from sentiment_assets.lake.log import pin
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import read, table_exists, table_version
@@ -77,6 +79,8 @@ def plan_rescore(settings: Settings, begin: Bound, end: Bound, model_version: st
         if not table_exists(path):
             raise StreamError("There are no predictions yet.", "Run the stream first.")
         pinned = table_version(path)
+        # Staging takes its time, and a kill and a day may lie in between.
+        pin(path, pinned)
         rows = _rows(settings, pinned)
         condition = _condition(settings, begin, end, _highest(rows))
         chosen = _chosen(settings, rows, begin, end)
@@ -91,7 +95,7 @@ def plan_rescore(settings: Settings, begin: Bound, end: Bound, model_version: st
             pieces=_pieces(chosen),
             replaces={PREDICTIONS.name: condition},
             rows={PREDICTIONS.name: chosen.num_rows},
-            table_ids={PREDICTIONS.name: str(DeltaTable(str(path)).metadata().id)},
+            table_ids={PREDICTIONS.name: str(open_table(path).metadata().id)},
             facts={"table_version": pinned, "band": neutral_band(settings, model_version)},
         )
 
@@ -136,7 +140,13 @@ def _rows(settings: Settings, version: int) -> pa.Table:
             f"The table predictions has no version {version}.", f"Choose one from 0 to {table_version(path)}."
         )
     columns = ["topic", "partition", "offset", "kafka_timestamp"]
-    return DeltaTable(str(path), version=version).to_pyarrow_dataset().to_table(columns=columns)
+    try:
+        return open_table(path, version).to_pyarrow_dataset().to_table(columns=columns)
+    except DeltaError as error:
+        raise StreamError(
+            f"Version {version} of the table predictions can no longer be read.",
+            "Name a time instead: only the newest thousand versions and those before a rescore are kept.",
+        ) from error
 
 
 def _highest(rows: pa.Table) -> Highest:

@@ -4,12 +4,12 @@ Does not belong here: the letters themselves (``mending``), what is done about t
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import table_exists
@@ -52,7 +52,8 @@ def recent_messages(settings: Settings, *, seconds: float = WINDOW_SECONDS) -> R
     newest = [found for name in _NAMES if (found := _newest(settings, name)) is not None]
     if not newest:
         return RecentMessages(0, 0)
-    since = max(newest) - timedelta(seconds=seconds)
+    # A producer's clock may be far ahead.
+    since = min(max(newest), datetime.now(UTC)) - timedelta(seconds=seconds)
     predictions, dead = (_rows(settings, name, since) for name in _NAMES)
     return RecentMessages(predictions, dead)
 
@@ -64,7 +65,7 @@ def _newest(settings: Settings, name: str) -> datetime | None:
     path = settings.table(name)
     if not table_exists(path):
         return None
-    table = DeltaTable(str(path))
+    table = open_table(path)
     actions = table.get_add_actions(flatten=True)
     statistics = ("min.topic", "max.topic", "max.kafka_timestamp")
     if not set(statistics) <= set(actions.schema.names):
@@ -88,4 +89,4 @@ def _rows(settings: Settings, name: str, since: datetime) -> int:
         return 0
     # Rows of a backfill carry another topic: they say nothing about what comes in.
     recent = (pc.field("kafka_timestamp") >= since) & (pc.field("topic") == settings.topic)
-    return int(DeltaTable(str(path)).to_pyarrow_dataset().count_rows(filter=recent))
+    return int(open_table(path).to_pyarrow_dataset().count_rows(filter=recent))

@@ -23,11 +23,12 @@ from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.audit import has_rows
 from sentiment_assets.streaming.causes import explain, explained
-from sentiment_assets.streaming.positions import Offsets, newest_plan
+from sentiment_assets.streaming.positions import Offsets, checkpoint, newest_plan, planned_offsets
 
 log = logging.getLogger(__name__)
 
-
+_SMALL_MESSAGES = 2_000
+"""So few are read, scored and written by one task as soon as by one a partition."""
 _REFUSED = (
     "Restore checkpoints and lake from one backup, taken while no stream ran, or run "
     "`sentiment-assets reset --stream` to score the topic from its start."
@@ -76,12 +77,22 @@ class Sink:
                     f"Batch {batch} came again after batch {self._last}.", "Start the stream again."
                 )
             if not self._has(batch):
+                if self._is_small(batch):
+                    # One file instead of one a partition: files of a stream are many, and stay for a week.
+                    rows = rows.coalesce(1)
                 with explained():
                     rows.write.format("delta").mode("append").save(str(self._table))
             self._last = batch
         except StreamError as error:
             self.failure = error
             raise
+
+    def _is_small(self, batch: int) -> bool:
+        folder, topic = checkpoint(self._settings), self._settings.topic
+        end, start = (planned_offsets(folder, number, topic) for number in (batch, batch - 1))
+        if end is None or start is None:
+            return False
+        return sum(until - start.get(part, 0) for part, until in end.items()) <= _SMALL_MESSAGES
 
     def _has(self, batch: int) -> bool:
         """Whether the table has the rows of a batch that was planned before this query began."""

@@ -10,17 +10,19 @@ Does not belong here: what the rows are (``rescore``, ``backfill``).
 import json
 import logging
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 from pyspark.sql import DataFrame, SparkSession
 
 from sentiment_assets.failures import SentimentError, StreamError
+from sentiment_assets.lake.log import pin
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import TABLES
 from sentiment_assets.settings import Settings
@@ -30,6 +32,8 @@ from sentiment_assets.streaming.causes import explained
 log = logging.getLogger(__name__)
 
 _PLAN, _READY, _DONE, _FAILED = "plan.json", "ready", "done.json", "failed"
+_ANSWERS_SECONDS = 3_600
+_PLAN_SECONDS = 6 * 86_400
 JOB = "sentiment.job"
 """Key in the commit's user metadata that names the job."""
 
@@ -148,6 +152,17 @@ class Staging:
             f"The staged rows could not be committed ({reason}).", "Mend that and run it again."
         )
 
+    def forget_if_stale(self) -> None:
+        """Remove what an earlier command left, unless the same command given again means that very job.
+
+        A commit of an hour ago answers a command that was killed while it waited; one of last week does not say what
+        the table holds today. A plan reads a version of the table that is kept for a week.
+        """
+        for name, seconds in ((_DONE, _ANSWERS_SECONDS), (_PLAN, _PLAN_SECONDS)):
+            file = self.folder / name
+            if file.exists() and time.time() - file.stat().st_mtime > seconds:
+                self.forget()
+
     def forget(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -190,7 +205,7 @@ def _commit_table(spark: SparkSession, settings: Settings, staging: Staging, pla
     path, table = settings.table(name), TABLES[name]
     ensure_table(path, table)
     known = plan.table_ids.get(name)
-    if known is not None and known != str(DeltaTable(str(path)).metadata().id):
+    if known is not None and known != str(open_table(path).metadata().id):
         raise StreamError(
             f"The table {name} was made anew meanwhile.",
             f"Remove {staging.folder} and run the command again.",
@@ -218,7 +233,11 @@ def _commit_table(spark: SparkSession, settings: Settings, staging: Staging, pla
             .option("userMetadata", json.dumps({JOB: plan.job, "token": plan.token, "what": plan.what}))
             .save(str(path))
         )
-        return _committed(path, plan.token) or table_version(path)
+        version = _committed(path, plan.token) or table_version(path)
+        if version > 0:
+            # What was there before stays readable.
+            pin(path, version - 1)
+        return version
 
 
 def _committed(path: Path, token: str) -> int | None:

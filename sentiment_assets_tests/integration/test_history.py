@@ -152,3 +152,15 @@ def test_a_backfill_fills_in_once_beside_the_topic(scored: Settings, tmp_path: P
     assert column(scored, "predictions", "sentiment").count("neutral") == 7
     assert sorted(column(scored, "dead_letters", "reason")) == ["not JSON", "not UTF-8"]
     assert sorted(column(scored, "dead_letters", "offset")) == [7, 8]
+
+
+def test_a_backfill_before_the_first_message_does_not_keep_the_stream_from_starting(
+    spark: SparkSession, broker: str, tmp_path: Path
+) -> None:
+    settings = fresh_stream(spark, tmp_path / "home", broker)
+    history = tmp_path / "history.jsonl"
+    history.write_text("".join(json.dumps({"id": f"h{n}", "text": f"happy {n}"}) + "\n" for n in range(5)))
+    assert backfill(settings, history, None, "UTF-8", QUIET)["rows"] == 5
+    send(settings, [tweet(1), tweet(2)])
+    assert drain(spark, settings).rows == 2
+    assert_sound(settings, 7)

@@ -122,7 +122,9 @@ def test_a_checkpoint_without_its_table_is_refused(spark: SparkSession, live: Se
 def test_a_table_without_its_checkpoint_is_refused(spark: SparkSession, live: Settings) -> None:
     aside = live.root / "aside"
     shutil.move(live.checkpoints / "predictions", aside)
-    with pytest.raises(StreamError, match=r"rows, but its checkpoint .* is missing.*reset --stream"):
+    with pytest.raises(
+        StreamError, match=r"rows of the topic .*, but its checkpoint .* is missing.*reset --stream"
+    ):
         drain(spark, live)
     shutil.rmtree(live.checkpoints / "predictions", ignore_errors=True)
     shutil.move(aside, live.checkpoints / "predictions")

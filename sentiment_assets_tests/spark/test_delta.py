@@ -1,5 +1,6 @@
 """Delta tables: explicit, atomic, guarded, readable without a JVM."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from sentiment_assets.failures import TableError
+from sentiment_assets.lake.log import pin, trim
+from sentiment_assets.lake.opening import open_table
+from sentiment_assets.resources.provenance import Provenance, read_provenance
 from sentiment_assets.schemas import Column, Table
 from sentiment_assets.spark import delta
 
@@ -197,3 +201,35 @@ def test_compaction_and_vacuum_keep_the_rows(spark, path):
     assert delta.compact(spark, path).files == 1
     delta.vacuum(spark, path)
     assert delta.row_count(path) == 40
+
+
+def test_spark_goes_on_with_a_trimmed_log_and_still_reads_a_pinned_version(spark, tmp_path):
+    path = tmp_path / "busy"
+    rows = spark.range(10).coalesce(1)
+    for number in range(30):
+        writer = rows.write.format("delta").mode("append")
+        (writer if number else writer.option("delta.checkpointInterval", "5")).save(str(path))
+    pin(path, 7)
+    assert trim(path, keep=9) == 19
+    assert delta.read(spark, path, 7).count() == 80
+    for _ in range(7):
+        rows.write.format("delta").mode("append").save(str(path))
+    delta.compact(spark, path)
+    delta.vacuum(spark, path)
+    assert delta.read(spark, path).count() == 370
+    assert delta.row_count(path) == 370
+    assert trim(path, keep=9) > 0
+    # A session that has never seen the table, too.
+    assert spark.newSession().read.format("delta").option("versionAsOf", 7).load(str(path)).count() == 80
+    assert open_table(path, 7).to_pyarrow_table().num_rows == 80
+
+
+def test_the_nightly_care_does_not_make_a_table_forget_what_it_was_made_of(spark, tmp_path):
+    path = tmp_path / "rows"
+    stated = {"provenance": Provenance("1", "file", "tweets.csv", "made up", "all rows").as_dict()}
+    spark.range(5).write.format("delta").option("userMetadata", json.dumps(stated)).save(str(path))
+    version = delta.table_version(path)
+    for _ in range(3):
+        delta.vacuum(spark, path)
+    assert delta.table_version(path) == version
+    assert read_provenance(path).source_note == "made up"

@@ -115,6 +115,13 @@ def test_the_hour_ends_at_the_newest_message_whether_it_was_scored_or_not(settin
     assert (recent.dead_letters, recent.predictions) == (0, 4)
 
 
+def test_a_message_from_the_future_does_not_hide_the_others(settings: Settings) -> None:
+    now = datetime.now(UTC)
+    letters = [DeadLetter("tweets", 0, n, now, "not JSON", None, b"x") for n in range(3)]
+    put_aside(settings, [*letters, DeadLetter("tweets", 0, 9, now + timedelta(days=400), "", None, b"x")])
+    assert recent_messages(settings).dead_letters == 4
+
+
 def test_with_no_message_at_all_the_share_is_good(settings: Settings) -> None:
     assert recent_messages(settings).level(settings) is Level.GOOD
 
