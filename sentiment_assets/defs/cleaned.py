@@ -1,9 +1,11 @@
 """``cleaned_tweets`` and its two parts, ``train_tweets`` and ``test_tweets``."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from dagster import (
+    AssetExecutionContext,
     AssetIn,
     AssetKey,
     AssetOut,
@@ -21,6 +23,7 @@ from sentiment_assets import keys
 from sentiment_assets.defs.presentation import table_metadata
 from sentiment_assets.failures import TrainingError
 from sentiment_assets.resources.delta_io import PROVENANCE
+from sentiment_assets.resources.orphans import note_process
 from sentiment_assets.resources.provenance import Provenance, read_provenance
 from sentiment_assets.schemas import CLEANED_TWEETS, RAW_TWEETS, TEST_TWEETS, TRAIN_TWEETS
 from sentiment_assets.settings import Settings
@@ -40,10 +43,12 @@ SPLIT_VERSION = "1"
     metadata=table_metadata(CLEANED_TWEETS),
 )
 def cleaned_tweets(
+    context: AssetExecutionContext,
     raw_tweets: Any,
     settings: ResourceParam[Settings],
 ) -> Iterator[Output[Any]]:
     """Deduplicated tweets: conflicting ids, exact and normalised duplicates are gone, each counted."""
+    note_process(context.instance, context.run_id)
     provenance = read_provenance(settings.table(RAW_TWEETS.name)).derive(CLEANING_VERSION)
     cleaned = deduplicate(raw_tweets)
     counts = cleaned.counts()
@@ -77,9 +82,10 @@ class SplitConfig(Config):
 
 def split_provenance(settings: Settings, test_fraction: float) -> Provenance:
     """What both parts are made of, if ``cleaned_tweets`` is split as it is now."""
-    return read_provenance(settings.table(CLEANED_TWEETS.name)).derive(
+    derived = read_provenance(settings.table(CLEANED_TWEETS.name)).derive(
         SPLIT_VERSION, test_fraction, settings.seed
     )
+    return replace(derived, test_fraction=test_fraction)
 
 
 @multi_asset(
@@ -100,11 +106,13 @@ def split_provenance(settings: Settings, test_fraction: float) -> Provenance:
     },
 )
 def split_tweets(
+    context: AssetExecutionContext,
     config: SplitConfig,
     cleaned_tweets: Any,
     settings: ResourceParam[Settings],
 ) -> Iterator[Output[Any]]:
     """Seeded split by the hash of the normalised text: equal texts never stand on both sides."""
+    note_process(context.instance, context.run_id)
     provenance = split_provenance(settings, config.test_fraction)
     train, test = split(cleaned_tweets, test_fraction=config.test_fraction, seed=settings.seed)
     for table, frame in ((TRAIN_TWEETS, train), (TEST_TWEETS, test)):

@@ -1,5 +1,6 @@
 """``predictions`` and ``dead_letters``: the leased stream, and the sensor that keeps it alive."""
 
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ from dagster import (
     AssetObservation,
     AssetSpec,
     Config,
+    DagsterError,
     DagsterInstance,
     DefaultSensorStatus,
     MaterializeResult,
@@ -24,15 +26,21 @@ from dagster import (
     sensor,
 )
 from pydantic import Field
+from sqlalchemy.exc import SQLAlchemyError
 
 from sentiment_assets import keys
 from sentiment_assets.defs.jobs import score_stream
 from sentiment_assets.defs.presentation import table_metadata
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.kafka import KafkaResource
-from sentiment_assets.resources.orphans import end_silent_process, fail_orphaned_runs
+from sentiment_assets.resources.orphans import (
+    began,
+    end_silent_process,
+    fail_orphaned_runs,
+    own_tag,
+    process_tags,
+)
 from sentiment_assets.resources.spark import SparkResource
-from sentiment_assets.runtime.identity import process_tag
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.spark import delta
@@ -52,6 +60,8 @@ from sentiment_assets.streaming.supervisor import (
     SupervisorPolicy,
     decide,
 )
+
+log = logging.getLogger(__name__)
 
 _OBSERVE_SECONDS = 60.0
 _RUNS_LOOKED_AT = 20
@@ -109,7 +119,9 @@ def stream(
 ) -> Iterator[MaterializeResult[Any]]:
     """Score the topic for one lease; the tables are committed batch by batch meanwhile."""
     tag = context.run.tags.get(keys.TAG_LEASE)
-    context.instance.add_run_tags(context.run_id, {keys.TAG_PROCESS: process_tag()})
+    # Its role too: a run from the asset graph is no job of ours, and the supervisor must know it as a stream.
+    role = {keys.TAG_ROLE: keys.JOB_SCORE_STREAM}
+    context.instance.add_run_tags(context.run_id, role | process_tags(context.run_id))
     reporter = _Reporter(context, settings)
     try:
         result = run_lease(
@@ -123,7 +135,8 @@ def stream(
             lease=int(tag) if tag else None,
             on_progress=reporter,
             should_stop=lambda: None,
-            successor=keys.TAG_SUCCEEDS in context.run.tags,
+            # A run that is executed again in the UI has the tag as a copy: it succeeds nobody.
+            succeeds=None if context.run.parent_run_id else context.run.tags.get(keys.TAG_SUCCEEDS),
         )
     except StoodDownError as error:
         context.instance.add_run_tags(context.run_id, {keys.TAG_STOOD_DOWN: "true"})
@@ -165,8 +178,19 @@ class _Reporter:
         self._since = time.time()
 
     def __call__(self, progress: Progress) -> None:
+        if progress.rows == 0:
+            # It starts, or stands by beside the stream that scores.
+            self._since = time.time()
         if time.monotonic() - self._last < _OBSERVE_SECONDS or progress.rows == 0:
             return
+        try:
+            self._observe(progress)
+        except (DagsterError, SQLAlchemyError, OSError) as error:
+            # Dagster's database is away, or the disk is full: no reason to stop scoring.
+            self._last = time.monotonic()
+            log.warning("The stream's figures cannot be noted (%s).", type(error).__name__)
+
+    def _observe(self, progress: Progress) -> None:
         first = self._last == 0.0
         self._last = time.monotonic()
         if first:
@@ -266,14 +290,15 @@ def stream_runs(instance: DagsterInstance) -> list[RunRecord]:
         RunRecord(
             run_id=record.dagster_run.run_id,
             status=RunStatus(record.dagster_run.status.value),
-            created_at=record.create_timestamp.timestamp(),
+            created_at=began(record),
             started_at=record.start_time,
             ended_at=record.end_time,
             lease=_number(record.dagster_run.tags.get(keys.TAG_LEASE)),
             attempt=_number(record.dagster_run.tags.get(keys.TAG_ATTEMPT)),
-            model_version=record.dagster_run.tags.get(keys.TAG_MODEL),
-            progressed=keys.TAG_PROGRESSED in record.dagster_run.tags,
-            stood_down=keys.TAG_STOOD_DOWN in record.dagster_run.tags,
+            model_version=own_tag(record.dagster_run, keys.TAG_MODEL),
+            progressed=own_tag(record.dagster_run, keys.TAG_PROGRESSED) is not None,
+            stood_down=own_tag(record.dagster_run, keys.TAG_STOOD_DOWN) is not None,
+            succeeds=keys.TAG_SUCCEEDS in record.dagster_run.tags and not record.dagster_run.parent_run_id,
         )
         for record in records
     ]

@@ -32,7 +32,7 @@ from pydantic import Field
 from sentiment_assets import keys
 from sentiment_assets.defs.presentation import table_metadata
 from sentiment_assets.failures import TableError
-from sentiment_assets.runtime.identity import process_tag
+from sentiment_assets.resources.orphans import note_process
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
@@ -155,7 +155,7 @@ def _sink_asset(name: str) -> AssetsDefinition:
     def sink(
         context: AssetExecutionContext, config: FollowConfig, settings: ResourceParam[Settings]
     ) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster knows the bare class only
-        context.instance.add_run_tags(context.run.run_id, {keys.TAG_PROCESS: process_tag()})
+        note_process(context.instance, context.run.run_id)
         with only_one(settings, f"sink {name}"):
             database = make_sink(settings, name)
             followed = follow(

@@ -4,7 +4,7 @@ from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.client import watermarks
 from sentiment_assets.kafka.cluster import find_cluster
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.positions import committed_offsets
+from sentiment_assets.streaming.positions import committed_offsets, lag_of
 
 Ends = dict[int, tuple[int, int]]
 
@@ -40,11 +40,13 @@ class KafkaResource:
         """Messages not yet scored, by partition."""
         committed = committed_offsets(self._settings)
         return {
-            partition: max(0, high - max(low, committed.get(partition, low)))
-            for partition, (low, high) in ends.items()
+            partition: lag_of(low, high, committed.get(partition)) for partition, (low, high) in ends.items()
         }
 
     def lag(self) -> int | None:
         """Messages not yet scored over all partitions; None where the broker does not answer."""
         ends = self.ends()
-        return None if ends is None else sum(self.lag_of(ends).values())
+        if ends is None:
+            return None
+        # Of a topic that was deleted, the same is true as of one that has become shorter.
+        return sum(self.lag_of(ends).values()) if ends else min(1, len(committed_offsets(self._settings)))

@@ -38,6 +38,7 @@ def draft_of(
         data_version=provenance.data_version,
         code_version=code_version,
         seed=seed,
+        test_fraction=provenance.test_fraction,
         params=params,
         metrics=metrics,
         run_id=run_id,

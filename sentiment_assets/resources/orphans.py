@@ -4,13 +4,34 @@ import contextlib
 import time
 
 import psutil
-from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
 
-from sentiment_assets.keys import TAG_PROCESS
-from sentiment_assets.runtime.identity import living_process, process_is_gone
+from sentiment_assets.keys import TAG_PROCESS, TAG_RUN
+from sentiment_assets.runtime.identity import living_process, process_is_gone, process_tag
 
 _HAS_A_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _MESSAGE = "The process of this run is gone (killed, or the machine stopped)."
+
+
+def note_process(instance: DagsterInstance, run_id: str) -> None:
+    """Note on a run which process executes it; the first thing that a step does which may take minutes."""
+    if instance.has_run(run_id):
+        instance.add_run_tags(run_id, process_tags(run_id))
+
+
+def process_tags(run_id: str) -> dict[str, str]:
+    """Tags that name the calling process as the one that executes a run."""
+    return {TAG_PROCESS: process_tag(), TAG_RUN: run_id}
+
+
+def own_tag(run: DagsterRun, tag: str) -> str | None:
+    """A tag that a run has set itself, not one that was copied from the run that it repeats."""
+    return run.tags.get(tag) if run.tags.get(TAG_RUN) == run.run_id else None
+
+
+def began(record: RunRecord) -> float:
+    """When a run began, else when it last changed: a run may have waited in the queue for hours."""
+    return float(record.start_time or record.update_timestamp.timestamp())
 
 
 def fail_orphaned_runs(instance: DagsterInstance, *, start_seconds: float = 180.0) -> list[DagsterRun]:
@@ -35,9 +56,8 @@ def fail_orphaned_runs(instance: DagsterInstance, *, start_seconds: float = 180.
     now = time.time()
     for record in instance.get_run_records(RunsFilter(statuses=_HAS_A_PROCESS)):
         run = record.dagster_run
-        tag = run.tags.get(TAG_PROCESS)
-        begun = record.start_time or record.create_timestamp.timestamp()
-        never_tagged = tag is None and now - begun > start_seconds
+        tag = own_tag(run, TAG_PROCESS)
+        never_tagged = tag is None and now - began(record) > start_seconds
         if never_tagged or (tag is not None and process_is_gone(tag)):
             if run.status == DagsterRunStatus.CANCELING:
                 instance.report_run_canceled(run, _MESSAGE)

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING
 from dagster import DagsterInstance
 from dagster_pyspark import LazyPySparkResource
 
-from sentiment_assets.keys import TAG_PROCESS
-from sentiment_assets.runtime.identity import process_tag
+from sentiment_assets.resources.orphans import note_process
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.session import Role, output_to, spark_conf
 
@@ -40,8 +39,8 @@ class SparkResource:
         SetupError
             When Java or the jars are missing.
         """
-        if instance is not None and run_id is not None and instance.has_run(run_id):
-            instance.add_run_tags(run_id, {TAG_PROCESS: process_tag()})
+        if instance is not None and run_id is not None:
+            note_process(instance, run_id)
         if self._lazy is None:
             conf = spark_conf(self._settings, role=self._role, app_name=f"sentiment-assets {self._role}")
             self._lazy = LazyPySparkResource(spark_config=conf)

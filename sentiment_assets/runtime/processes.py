@@ -24,7 +24,7 @@ from typing import Self
 import psutil
 
 from sentiment_assets.failures import SetupError
-from sentiment_assets.runtime.identity import living_process
+from sentiment_assets.runtime.identity import living_process, start_of
 from sentiment_assets.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ class Record:
     Attributes
     ----------
     create_time
-        Seconds since the epoch.
+        Its start (see ``identity.start_of``).
     log
         File that takes its output.
     token
@@ -137,7 +137,7 @@ class ManagedProcess:
         try:
             process = psutil.Process(child.pid)
             record = Record(
-                child.pid, process.create_time(), list(command), str(target), token, dict(facts or {})
+                child.pid, start_of(process), list(command), str(target), token, dict(facts or {})
             )
             managed = cls(name, settings, record, process)
             managed._child = child

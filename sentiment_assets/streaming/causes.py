@@ -70,6 +70,12 @@ _CAUSES = (
         "Run `sentiment-assets reset --stream` to score what the topic still has.",
     ),
     _Cause(
+        r"long overflow",
+        "A message of the topic has a time that Spark cannot hold (nanoseconds where milliseconds belong, for one)",
+        "Have the cluster refuse such times (message.timestamp.after.max.ms, Kafka's default since 3.6), remove the "
+        "message from the topic (kafka-delete-records), and run `sentiment-assets reset --stream`.",
+    ),
+    _Cause(
         r"Incomplete log file|[Mm]alformed log|MALFORMED_|ChecksumException|Failed to read log file"
         r"|CANNOT_LOAD_CHECKPOINT|UNSUPPORTED_LOG_VERSION|batch \d+ doesn't exist|fasterxml\.jackson",
         "The checkpoint of the stream is damaged",

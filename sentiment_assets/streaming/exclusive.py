@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 
@@ -76,7 +76,7 @@ def hold_stream_lock(
         channel = jvm(spark).java.io.RandomAccessFile(str(file), "rw").getChannel()
         try:
             if turn is None:
-                _wait_for_lock(channel, settings, patience)
+                _wait_for_lock(lambda: channel.tryLock() is not None, settings, patience)
             else:
                 while channel.tryLock() is None:
                     turn()
@@ -92,7 +92,7 @@ def hold_stream_lock(
 
 @contextlib.contextmanager
 def exclude_streams(settings: Settings) -> Iterator[None]:
-    """Keep any stream from starting while the block runs; needs no JVM.
+    """Keep any stream from starting while the block runs; needs no JVM. Waits for the JVM of a dead stream to go.
 
     Raises
     ------
@@ -108,18 +108,27 @@ def exclude_streams(settings: Settings) -> Iterator[None]:
             "Make SENTIMENT_HOME writable for you, then run the command again; nothing was changed.",
         ) from error
     with file:
-        try:
-            fcntl.lockf(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise _held(settings) from error
-            raise
+        last = read_heartbeat(settings)
+        dead = last is not None and last.alive is False
+        _wait_for_lock(lambda: _is_locked(file.fileno()), settings, PATIENCE_SECONDS if dead else 0.0)
         yield
 
 
-def _wait_for_lock(channel: Any, settings: Settings, patience: float) -> None:
+def _is_locked(descriptor: int) -> bool:
+    """Take the lock unless another process has it; whether it is ours now."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            return False
+        raise
+    return True
+
+
+def _wait_for_lock(try_lock: Callable[[], bool], settings: Settings, patience: float) -> None:
+    """Wait for the JVM of a dead stream to go, and end one that hangs."""
     deadline = time.monotonic() + patience
-    while channel.tryLock() is None:
+    while not try_lock():
         heartbeat = read_heartbeat(settings)
         end_hanging_jvm(heartbeat)
         if time.monotonic() >= deadline or (heartbeat is not None and heartbeat.running):

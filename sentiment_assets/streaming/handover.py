@@ -55,6 +55,8 @@ class Successor:
     ----------
     version
         The model to load first; a newer chosen one replaces it while waiting.
+    succeeds
+        Run of the stream before.
     model_is_fixed
         Keep to ``version`` whatever is chosen.
     should_stop
@@ -69,12 +71,13 @@ class Successor:
         pulse: Pulse,
         version: str,
         *,
+        succeeds: str,
         model_is_fixed: bool,
         should_stop: Callable[[], str | None],
     ) -> None:
         self._spark, self._settings, self._store, self._pulse = spark, settings, store, pulse
         self.version, self._model_is_fixed, self._should_stop = version, model_is_fixed, should_stop
-        self._before = read_heartbeat(settings)
+        self._succeeds, self._before = succeeds, read_heartbeat(settings)
 
     def prepare(self) -> None:
         """Load the model and warm the JVM, beside the stream that runs."""
@@ -134,6 +137,9 @@ class Successor:
         """Whether it is the last word of the stream that this one was to follow, or of a later one."""
         if last.phase is not Phase.STOPPED:
             return False
+        if last.run_id == self._succeeds:
+            # However early: it may have ended while this process was starting.
+            return True
         return self._before is None or (last.run_id, last.phase) != (self._before.run_id, self._before.phase)
 
 

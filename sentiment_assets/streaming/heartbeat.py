@@ -17,9 +17,8 @@ from typing import Any
 import psutil
 
 from sentiment_assets.runtime.files import replace_file
+from sentiment_assets.runtime.identity import is_start, start_of
 from sentiment_assets.settings import Settings
-
-_SAME_PROCESS_SECONDS = 1.0
 
 
 class Phase(StrEnum):
@@ -41,7 +40,7 @@ class Heartbeat:
     Parameters
     ----------
     pid, create_time
-        The Python process and its start (seconds since the epoch), which together name it for good.
+        The Python process and its start (see ``runtime.identity.start_of``), which together name it for good.
     at
         When it was written, in seconds since the epoch of the *reader's* clock (see :func:`read_heartbeat`).
     phase, detail
@@ -65,6 +64,8 @@ class Heartbeat:
     hands_over
         Of a stopped one: its successor may go on at once; a stream that a person stopped or that failed does not
         hand over.
+    took_over_at
+        When it became the stream that writes, if it stood by before; seconds since the epoch.
     alive
         Whether the process exists, set by :func:`read_heartbeat`; ``None``: it cannot be told from here.
     """
@@ -92,6 +93,7 @@ class Heartbeat:
     lease_left_seconds: float | None = None
     idle_seconds: float = 0.0
     hands_over: bool = False
+    took_over_at: float | None = None
     jvm_pid: int | None = None
     jvm_create_time: float = 0.0
     host: str = ""
@@ -118,7 +120,7 @@ def of_this_process(phase: Phase, **figures: Any) -> Heartbeat:
     me = psutil.Process()
     return Heartbeat(
         pid=me.pid,
-        create_time=me.create_time(),
+        create_time=start_of(me),
         at=time.time(),
         phase=phase,
         host=platform.node(),
@@ -206,15 +208,12 @@ def _stop_file(settings: Settings) -> Path:
 
 
 def _alive(pid: int, create_time: float) -> bool | None:
-    """Whether the process exists; ``None`` when one with that pid does but claims another start.
-
-    Linux derives a process's start from the wall clock, so after a clock change a process claims another one.
-    """
+    """Whether the process exists; ``None`` when one with that pid does but claims another start."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        same = abs(process.create_time() - create_time) < _SAME_PROCESS_SECONDS
+        same = is_start(process, create_time)
     except psutil.NoSuchProcess:
         return False
     except psutil.AccessDenied:

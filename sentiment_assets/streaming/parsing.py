@@ -13,6 +13,9 @@ from pyspark.sql import functions as F
 MAX_TEXT_CHARACTERS = 100_000
 """Longest text that is scored, in Unicode code points: 350 times the longest tweet of 280 characters."""
 
+LAST_MOMENT = "9999-12-31T00:00:00Z"
+"""Later times are none that every reader of the tables can hold."""
+
 
 class Reason(StrEnum):
     """Why a message is a dead letter."""
@@ -66,7 +69,8 @@ def parse(messages: DataFrame) -> DataFrame:
         "topic",
         "partition",
         "offset",
-        F.col("timestamp").alias("kafka_timestamp"),
+        # A producer's clock may claim any time; beyond this one Python cannot read the row.
+        F.least("timestamp", F.lit(LAST_MOMENT).cast("timestamp")).alias("kafka_timestamp"),
         F.col("value").cast("string").alias("json"),
     )
     read = raw.withColumn("tweet", F.from_json("json", _SCHEMA, _OPTIONS))
@@ -134,5 +138,5 @@ def _is_another_type() -> Column:
 def _timestamp(created_at: Column) -> Column:
     """ISO 8601 or null: Spark itself would also read "2009" or, as of today, "10:30"."""
     parsed = F.try_to_timestamp(F.when(created_at.rlike(_ISO_8601), created_at))
-    first, last = (F.lit(f"{day}T00:00:00Z").cast("timestamp") for day in ("1970-01-01", "9999-12-31"))
+    first, last = (F.lit(moment).cast("timestamp") for moment in ("1970-01-01T00:00:00Z", LAST_MOMENT))
     return F.when((parsed >= first) & (parsed < last), parsed)

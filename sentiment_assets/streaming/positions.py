@@ -154,3 +154,20 @@ def _batches(folder: Path) -> Iterator[int]:
     """Batch numbers in a log folder, newest first."""
     if folder.is_dir():
         yield from sorted((int(file.name) for file in folder.iterdir() if file.name.isdigit()), reverse=True)
+
+
+def lag_of(low: int, high: int, committed: int | None) -> int:
+    """Messages of a partition that are not scored yet.
+
+    A topic that ends before the position is another one, or has lost messages: then all of it counts, and one at least,
+    so that a stream is started and says so, instead of nothing being said at all.
+
+    Parameters
+    ----------
+    low, high
+        First and next offset of the partition.
+    committed
+        Next offset to score; None: none was scored.
+    """
+    position = low if committed is None else committed
+    return max(1, high - low) if position > high else high - max(low, position)

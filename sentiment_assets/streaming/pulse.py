@@ -6,6 +6,7 @@ belong here: the file itself (``heartbeat``), which work there is (``lease``).
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +17,7 @@ from typing import TypeVar
 import psutil
 from pyspark.sql import SparkSession
 
+from sentiment_assets.runtime.identity import start_of
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.causes import explained
 from sentiment_assets.streaming.heartbeat import (
@@ -23,6 +25,7 @@ from sentiment_assets.streaming.heartbeat import (
     forget_standby,
     forget_stop,
     of_this_process,
+    read_heartbeat,
     stop_requested,
     write_heartbeat,
 )
@@ -67,6 +70,7 @@ class Pulse:
         self._started_at = time.time()
         self._beaten = 0.0
         self._standby = standby
+        self._took_over_at: float | None = None
         self.lease_ends: float | None = None
         self.last_message = time.monotonic()
         self.hands_over = False
@@ -75,6 +79,7 @@ class Pulse:
         self._context = spark.sparkContext
         self._clock = jvm(spark).java.lang.System
         self._jvm = psutil.Process(int(jvm(spark).java.lang.ProcessHandle.current().pid()))
+        self._jvm_start = start_of(self._jvm)
 
     @contextlib.contextmanager
     def last_word(self) -> Iterator[None]:
@@ -87,10 +92,16 @@ class Pulse:
             detail = str(error)
             raise
         finally:
-            self.progress = replace(self.progress, phase=Phase.STOPPED, detail=detail, ready=False)
             forget_stop(self._settings)
-            self._write()
+            self.say_stopped(detail)
             self._worker.shutdown()
+
+    def say_stopped(self, detail: str) -> None:
+        """Give the last sign of life, unless another stream has begun: its signs are not to be overwritten."""
+        self.progress = replace(self.progress, phase=Phase.STOPPED, detail=detail, ready=False)
+        last = read_heartbeat(self._settings)
+        if last is None or last.pid == os.getpid() or not last.running:
+            self._write()
 
     @contextlib.contextmanager
     def standing_by(self) -> Iterator[None]:
@@ -105,6 +116,7 @@ class Pulse:
     def take_over(self) -> None:
         """From now on this is the stream that writes; call it with the stream's lock held."""
         self._standby = False
+        self._took_over_at = time.time()
         self.beat()
         forget_standby(self._settings)
 
@@ -184,8 +196,9 @@ class Pulse:
             lease_left_seconds=None if self.lease_ends is None else self.lease_ends - self._beaten,
             idle_seconds=self._beaten - self.last_message,
             hands_over=self.hands_over,
+            took_over_at=self._took_over_at,
             jvm_pid=self._jvm.pid,
-            jvm_create_time=self._jvm.create_time(),
+            jvm_create_time=self._jvm_start,
         )
         try:
             write_heartbeat(self._settings, heartbeat, standby=self._standby)

@@ -22,6 +22,7 @@ from sentiment_assets.streaming.positions import (
     Offsets,
     committed_offsets,
     first_offsets,
+    lag_of,
     read_dead_letter_position,
 )
 
@@ -141,7 +142,7 @@ def _topic(settings: Settings, committed: Offsets) -> dict[str, Any]:
             "low": low,
             "high": high,
             "committed": committed.get(partition),
-            "lag": max(0, high - max(low, committed.get(partition, low))),
+            "lag": lag_of(low, high, committed.get(partition)),
         }
         for partition, (low, high) in sorted(ends.items())
     ]

@@ -46,6 +46,8 @@ class RunRecord:
         The model it scores with, where the run has told.
     stood_down
         It was launched as a successor and not needed: it says nothing about the stream.
+    succeeds
+        Whether it was launched to follow a run that goes on until it is ready.
     progressed
         Whether it committed at least one batch: a failure after that begins a new row of failures.
     """
@@ -60,6 +62,7 @@ class RunRecord:
     model_version: str | None = None
     progressed: bool = False
     stood_down: bool = False
+    succeeds: bool = False
 
     @property
     def name(self) -> str:
@@ -82,6 +85,8 @@ class SupervisorPolicy:
         A stream whose heartbeat is older is taken for dead.
     startup_timeout
         A run may take so long from its start to its first heartbeat (Spark's JVM, a busy machine).
+    ending_timeout
+        A run that has handed over may take so long for its checks of the tables; it writes nothing any more.
     backoff_base, backoff_factor, backoff_max
         Wait after the n-th failure in a row: ``base * factor ** (n - 1)``, at most ``max``.
     handover
@@ -100,6 +105,7 @@ class SupervisorPolicy:
     backoff_base: float = 2.0
     backoff_factor: float = 4.0
     backoff_max: float = 300.0
+    ending_timeout: float = 600.0
     handover: float = 60.0
     always_standby: bool = False
     failures_to_open: int = 5
@@ -233,6 +239,12 @@ def decide(
     return _consider_launch(now, runs, model, lag, policy)
 
 
+def _took_over_from(run: RunRecord, heartbeat: Heartbeat) -> bool:
+    """Whether the stream of a later lease goes on where the run, which had begun, has stopped."""
+    later = run.lease is not None and heartbeat.lease is not None and heartbeat.lease > run.lease
+    return later and heartbeat.took_over_at is not None and heartbeat.running and run.progressed
+
+
 def _own(run: RunRecord, *heartbeats: Heartbeat | None) -> Heartbeat | None:
     """The heartbeat that the run wrote, if one of these is."""
     return next((beat for beat in heartbeats if beat is not None and beat.run_id == run.run_id), None)
@@ -292,6 +304,13 @@ def _judge_active(
                 "to give its first heartbeat.",
                 Situation.ENDING if canceling else Situation.STARTING,
             )
+        if heartbeat is not None and _took_over_from(run, heartbeat):
+            since = now - (heartbeat.took_over_at or now)
+            if abs(since) <= policy.ending_timeout:
+                return Skip(f"{run.name} has handed over and ends.", Situation.ENDING)
+            return Reap(
+                run.run_id, f"{run.name} handed over {since:.0f} s ago but never finished.", canceling
+            )
         other = f"; the last heartbeat is of {_owner(heartbeat)}" if heartbeat else ""
         return Reap(run.run_id, f"{run.name} never gave a heartbeat{other}.", canceled=canceling)
     age = now - own.at
@@ -326,7 +345,9 @@ def _consider_launch(
 ) -> Launch | Skip:
     """Nothing runs: say why it stays so, or launch."""
     lease = max((run.lease or 0 for run in runs), default=0) + 1
-    runs = [run for run in runs if not run.stood_down]
+    # Who cancels a run that only stood by wants no spare stream; that is no word about the stream.
+    spare = [run for run in runs if run.status is RunStatus.CANCELED and run.succeeds and not run.progressed]
+    runs = [run for run in runs if not run.stood_down and run not in spare]
     last = runs[0] if runs else None
     if last is not None and last.status is RunStatus.CANCELED and not policy.forgives(last.last_change):
         return Skip(

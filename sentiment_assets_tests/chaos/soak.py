@@ -10,7 +10,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -40,13 +39,13 @@ def main() -> int:
         begun = time.time()
         log_before = _event_log_bytes(world.settings)
         for at, act in ((1 / 6, None), (0.45, _swap_model), (0.5, None), (0.98, None)):
-            threading.Event().wait(max(0.0, begun + at * seconds - time.time()))
+            world.wait_while_alive(begun + at * seconds)
             if act is not None:
                 say(f"model swap: {act(world.settings)}")
             else:
                 samples.append({"minutes": round((time.time() - begun) / 60, 1), "memory_mb": _memory(world)})
                 say(json.dumps(samples[-1]))
-        threading.Event().wait(max(0.0, begun + seconds - time.time()))
+        world.wait_while_alive(begun + seconds)
         longest = sorted(world.pauses(begun + 5), reverse=True)[:5]
         growth = (_event_log_bytes(world.settings) - log_before) * 3600 / seconds
         last = world.end()

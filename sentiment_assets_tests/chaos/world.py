@@ -86,6 +86,22 @@ class World:
         self.stop()
         return status | {"sent": self._sent.sent if self._sent else 0, "in_topic": in_topic}
 
+    def wait_while_alive(self, until: float) -> None:
+        """Wait until a time (seconds since the epoch).
+
+        Raises
+        ------
+        RuntimeError
+            When the product ends meanwhile; with the end of its log.
+        """
+        assert self._up is not None
+        while (left := until - time.time()) > 0:
+            try:
+                code = self._up.wait(timeout=left)
+            except subprocess.TimeoutExpired:
+                return
+            raise RuntimeError(f"`up` ended with {code}:\n{self.log.read_text()[-2000:]}")
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> float:
         """Stop ``up`` with a signal; returns the seconds until it had ended."""
         begun = time.monotonic()

@@ -1,5 +1,6 @@
 """The sensor that keeps the stream alive, against a real Dagster instance and its run records."""
 
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -9,6 +10,7 @@ from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
     DagsterInstance,
+    DagsterRun,
     DagsterRunStatus,
     RunRequest,
     SensorDefinition,
@@ -16,6 +18,8 @@ from dagster import (
     build_sensor_context,
     instance_for_test,
 )
+from dagster._core.storage.runs.schema import RunsTable
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.test_utils import create_run_for_test
 from deltalake import write_deltalake
 
@@ -127,24 +131,51 @@ def test_run_records_carry_lease_and_attempt_from_their_tags(instance: DagsterIn
     assert (record.lease, record.attempt, record.progressed) == (7, 2, False)
 
 
+def gone() -> str:
+    """The tag of a process of this machine that has ended."""
+    return f"{process_tag().split('/', maxsplit=1)[0]}/999999999/1.00"
+
+
+def executed_by(instance: DagsterInstance, process: str, status: DagsterRunStatus) -> DagsterRun:
+    run_id = str(uuid.uuid4())
+    tags = {keys.TAG_PROCESS: process, keys.TAG_RUN: run_id}
+    return create_run_for_test(instance, run_id=run_id, status=status, tags=tags)
+
+
+def test_what_a_repeated_run_copied_from_the_first_one_says_nothing_about_it(
+    instance: DagsterInstance,
+) -> None:
+    first = executed_by(instance, gone(), DagsterRunStatus.FAILURE)
+    tags = first.tags | {keys.TAG_ROLE: keys.JOB_SCORE_STREAM, keys.TAG_PROGRESSED: "true"}
+    create_run_for_test(instance, job_name=keys.JOB_SCORE_STREAM, status=DagsterRunStatus.STARTED, tags=tags)
+    assert fail_orphaned_runs(instance) == []
+    (record,) = stream_runs(instance)
+    assert not record.progressed
+
+
+def test_a_run_that_waited_in_the_queue_has_its_time_to_start(instance: DagsterInstance) -> None:
+    waited = create_run_for_test(instance, status=DagsterRunStatus.STARTING)
+    assert fail_orphaned_runs(instance, start_seconds=60) == []
+    storage = instance.run_storage
+    assert isinstance(storage, SqliteRunStorage)
+    with storage.connect() as connection:
+        connection.execute(RunsTable.update().values(create_timestamp=datetime(2024, 1, 1)))
+    assert fail_orphaned_runs(instance, start_seconds=60) == []
+    with storage.connect() as connection:
+        connection.execute(RunsTable.update().values(update_timestamp=datetime(2024, 1, 1)))
+    assert [run.run_id for run in fail_orphaned_runs(instance, start_seconds=60)] == [waited.run_id]
+
+
 def test_a_run_whose_process_is_gone_is_failed(instance: DagsterInstance) -> None:
-    host = process_tag().split("/", maxsplit=1)[0]
-    dead = create_run_for_test(
-        instance, status=DagsterRunStatus.STARTED, tags={keys.TAG_PROCESS: f"{host}/999999999/1.00"}
-    )
-    alive = create_run_for_test(
-        instance, status=DagsterRunStatus.STARTED, tags={keys.TAG_PROCESS: process_tag()}
-    )
+    dead = executed_by(instance, gone(), DagsterRunStatus.STARTED)
+    alive = executed_by(instance, process_tag(), DagsterRunStatus.STARTED)
     assert [run.run_id for run in fail_orphaned_runs(instance)] == [dead.run_id]
     statuses = {r.run_id: r.status for r in instance.get_runs()}
     assert statuses == {dead.run_id: DagsterRunStatus.FAILURE, alive.run_id: DagsterRunStatus.STARTED}
 
 
 def test_a_cancelled_run_whose_process_is_gone_stays_a_cancelled_one(instance: DagsterInstance) -> None:
-    host = process_tag().split("/", maxsplit=1)[0]
-    run = create_run_for_test(
-        instance, status=DagsterRunStatus.CANCELING, tags={keys.TAG_PROCESS: f"{host}/999999999/1.00"}
-    )
+    run = executed_by(instance, gone(), DagsterRunStatus.CANCELING)
     fail_orphaned_runs(instance)
     found = instance.get_run_by_id(run.run_id)
     assert found is not None

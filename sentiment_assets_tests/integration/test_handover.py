@@ -3,16 +3,19 @@
 import contextlib
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from pyspark.sql import SparkSession
 
+from sentiment_assets.failures import StreamError
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.exclusive import exclude_streams
+from sentiment_assets.streaming.exclusive import exclude_streams, lock_file
 from sentiment_assets.streaming.handover import StoodDownError
 from sentiment_assets.streaming.heartbeat import (
     Heartbeat,
@@ -24,6 +27,7 @@ from sentiment_assets.streaming.heartbeat import (
     write_heartbeat,
 )
 from sentiment_assets.streaming.progress import Progress
+from sentiment_assets.streaming.pulse import Pulse
 from sentiment_assets.streaming.status import read_status
 from sentiment_assets_tests.integration.stream_helpers import (
     drain,
@@ -95,7 +99,7 @@ def test_a_successor_waits_for_the_lock_and_scores_what_came_meanwhile(
             before.ends_with(before.killed if killed else stopped(before, hands_over=True))
 
         result = drain(
-            spark, live, successor=True, run_id="next", lease=2, on_progress=when_standing_by(meanwhile)
+            spark, live, succeeds="before", run_id="next", lease=2, on_progress=when_standing_by(meanwhile)
         )
     assert (result.reason, result.rows) == ("drained", 2)
     status = read_status(live)
@@ -109,17 +113,70 @@ def test_a_successor_stands_down_when_the_stream_before_was_interrupted(
     with Before(live) as before:
         end = when_standing_by(lambda: before.ends_with(stopped(before)))
         with pytest.raises(StoodDownError, match="interrupted"):
-            drain(spark, live, successor=True, run_id="next", lease=2, on_progress=end)
+            drain(spark, live, succeeds="before", run_id="next", lease=2, on_progress=end)
     assert read_standby(live) is None
     with exclude_streams(live):
         pass
+
+
+def test_a_successor_stands_down_when_the_stream_before_was_stopped_while_it_started(
+    spark: SparkSession, live: Settings
+) -> None:
+    # Its last word was there before the successor could look for the first time.
+    write_heartbeat(live, stopped(Before(live)))
+    send(live, [tweet(3)])
+    with pytest.raises(StoodDownError, match="interrupted"):
+        drain(spark, live, succeeds="before", run_id="next", lease=2)
+    assert drain(spark, live).rows == 1
+
+
+def test_a_last_word_does_not_overwrite_the_signs_of_life_of_the_next_stream(
+    spark: SparkSession, live: Settings
+) -> None:
+    pulse = Pulse(spark, live, "before", 1, "any", lambda _progress: None)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        me = of_this_process(Phase.RUNNING, run_id="next", lease=2)
+        following = replace(me, pid=other.pid, create_time=psutil.Process(other.pid).create_time())
+        with pulse.last_word():
+            pulse.beat()
+            write_heartbeat(live, following)
+        found = read_heartbeat(live)
+        assert found is not None
+        assert (found.run_id, found.phase) == ("next", Phase.RUNNING)
+        other.communicate(b"\n")
+    pulse = Pulse(spark, live, "after", 3, "any", lambda _progress: None)
+    with pulse.last_word():
+        pass
+    found = read_heartbeat(live)
+    assert found is not None
+    assert (found.run_id, found.phase) == ("after", Phase.STOPPED)
+
+
+def test_a_reset_waits_for_the_jvm_of_a_dead_stream(live: Settings) -> None:
+    holder = """import fcntl, sys
+file = open(sys.argv[1], "ab")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("held", flush=True)
+input()"""
+    with subprocess.Popen(
+        [sys.executable, "-c", holder, str(lock_file(live))], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as jvm:
+        assert jvm.stdout is not None
+        assert jvm.stdout.readline() == b"held\n"
+        write_heartbeat(live, of_this_process(Phase.RUNNING))
+        with pytest.raises(StreamError, match="Another stream writes"), exclude_streams(live):
+            pass
+        write_heartbeat(live, Before(live).killed)
+        threading.Timer(1.0, jvm.communicate, [b"\n"]).start()
+        with exclude_streams(live):
+            assert jvm.poll() is not None or jvm.wait(5) == 0
 
 
 def test_a_request_to_stop_ends_one_that_stands_by_too(spark: SparkSession, live: Settings) -> None:
     with Before(live):
         ask = when_standing_by(lambda: request_stop(live, "the main job ends"))
         with pytest.raises(StoodDownError, match="the main job ends"):
-            drain(spark, live, successor=True, run_id="next", lease=2, on_progress=ask)
+            drain(spark, live, succeeds="before", run_id="next", lease=2, on_progress=ask)
     (live.run / "stream.stop").unlink()
 
 
@@ -135,7 +192,7 @@ def test_one_that_stands_by_takes_the_newest_model_over(spark: SparkSession, liv
                 before.ends_with(stopped(before, hands_over=True))
 
         promote = when_standing_by(meanwhile)
-        result = drain(spark, live, successor=True, run_id="next", lease=2, on_progress=on_progress)
+        result = drain(spark, live, succeeds="before", run_id="next", lease=2, on_progress=on_progress)
     assert result.model_version == ModelStore(live.models).chosen()
 
 

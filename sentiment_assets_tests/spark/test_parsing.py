@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
 
 from sentiment_assets.streaming.parsing import MAX_TEXT_CHARACTERS, Reason, parse
 
@@ -107,6 +108,13 @@ def test_a_dead_letter_keeps_the_bytes_it_came_with(spark: SparkSession) -> None
     (row,) = parsed(spark, b"\xff\x00hi")
     assert (bytes(row.key), bytes(row.value)) == (b"k", b"\xff\x00hi")
     assert row.kafka_timestamp.astimezone(UTC) == _SENT
+
+
+def test_a_time_that_a_producer_invents_stays_within_what_every_reader_can_hold(spark: SparkSession) -> None:
+    micros = 1_700_000_000_000_000_000  # what microseconds give that are taken for milliseconds
+    far = kafka_rows(spark, [b'{"text":"hi"}']).withColumn("timestamp", F.timestamp_micros(F.lit(micros)))
+    (row,) = parse(far).collect()
+    assert row.kafka_timestamp.astimezone(UTC) == datetime(9999, 12, 31, tzinfo=UTC)
 
 
 def test_every_kind_of_good_message_keeps_its_text(spark: SparkSession) -> None:

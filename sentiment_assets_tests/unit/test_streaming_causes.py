@@ -18,6 +18,11 @@ _TASK = f"{_QUERY}[TASK_WRITE_FAILED] Task failed while writing rows to file:/ho
             "Free some disk",
         ),
         (
+            f"{_TASK}\nCaused by: java.lang.ArithmeticException: long overflow",
+            "A message of the topic has a time that Spark cannot hold (",
+            "message.timestamp.after.max.ms",
+        ),
+        (
             f"{_QUERY}org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node assignment.",
             "The Kafka broker does not answer (",
             "kafka start",

@@ -371,3 +371,27 @@ def test_a_successor_that_stood_down_does_not_hide_the_cancel_of_the_stream_befo
 
 def test_a_stream_that_had_scored_is_restarted_without_a_pause() -> None:
     assert isinstance(decision(failed(age=0, lease=4, progressed=True)), Launch)
+
+
+def test_a_run_that_has_handed_over_may_end_in_peace() -> None:
+    runs = (run("STARTED", SUCCESSOR, lease=8), run("STARTED", lease=7, progressed=True))
+    on = ready(run_id=SUCCESSOR, lease=8, took_over_at=NOW - 100)
+    assert skipped(decision(*runs, heartbeat=on)).situation is Situation.ENDING
+    late = decision(*runs, heartbeat=replace(on, took_over_at=NOW - 601))
+    assert isinstance(late, Reap)
+    assert (late.run_id, late.heartbeat) == (runs[1].run_id, None)
+
+
+def test_a_run_that_never_began_is_reaped_whoever_writes() -> None:
+    runs = (run("STARTED", SUCCESSOR, lease=8), run("STARTED", lease=7))
+    answer = decision(*runs, heartbeat=ready(run_id=SUCCESSOR, lease=8, took_over_at=NOW - 100))
+    assert isinstance(answer, Reap)
+    assert answer.run_id == runs[1].run_id
+
+
+def test_who_cancels_a_spare_stream_does_not_stop_the_stream() -> None:
+    spare = run("CANCELED", SUCCESSOR, lease=8, succeeds=True, ended_at=NOW - 50)
+    answer = decision(spare, run("SUCCESS", lease=7, ended_at=NOW - 10))
+    assert isinstance(answer, Launch)
+    took_over = replace(spare, progressed=True)
+    assert skipped(decision(took_over, run("SUCCESS", lease=7))).situation is Situation.CANCELED
