@@ -37,12 +37,11 @@ _NOT_ALLOWED = (
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 )
-_RECORD_FAULTS = (
-    *MESSAGE_FAULTS,
-    KafkaError.RECORD_LIST_TOO_LARGE,
-    KafkaError.POLICY_VIOLATION,
-)
-"""A broker judges a whole batch; which of its messages is at fault shows when each is sent alone."""
+_RECORD_FAULTS = (*MESSAGE_FAULTS, KafkaError.RECORD_LIST_TOO_LARGE)
+"""A broker judges a whole batch; which of its messages is at fault shows when each is sent alone.
+
+Not POLICY_VIOLATION: gateways answer it when they do not like how we send, which no message can help.
+"""
 
 
 class Delivery(threading.Thread):

@@ -98,7 +98,7 @@ def ingest(
     stop
         Ends the run cleanly: everything is delivered, or in the spool for the next run.
     limit
-        Posts to take from the source.
+        Posts to take from the source; those that came before are not counted.
     distinct
         Remove posts whose id came before, in this run or an earlier one.
     on_progress
@@ -210,8 +210,8 @@ class _Run:
 
     async def _put(self, post: Post) -> None:
         self._posts.append(post)
-        if self._left is not None:
-            self._left -= 1
+        if self._left is not None and len(self._posts) >= self._left:
+            self._flush()
             if self._left <= 0:
                 raise _LimitReachedError
         if len(self._posts) >= _GATHER_POSTS:
@@ -238,6 +238,11 @@ class _Run:
         """Keep what was gathered, with the position after it; what cannot be kept stays gathered."""
         position = self._source.position()
         if self._posts or position != self._kept:
-            self._duplicates += self._spool.add(self._posts, position, distinct=self._distinct)
+            duplicates = self._spool.add(self._posts, position, distinct=self._distinct)
+            kept = len(self._posts) - duplicates
+            self._duplicates += duplicates
+            self._source.counters.kept += kept
+            if self._left is not None:
+                self._left -= kept
             self._posts.clear()
             self._kept = position

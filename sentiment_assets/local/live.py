@@ -77,7 +77,8 @@ class LiveIngest(threading.Thread):
         """Until stopped, or the limit is reached."""
         while True:
             source = self._sources[-1]
-            left = None if self._left is None else max(1, self._left - self._received)
+            kept = sum(source.counters.kept for source in self._sources)
+            left = None if self._left is None else max(1, self._left - kept)
             try:
                 self._result = ingest(self._settings, source, self._stop_event, limit=left)
             except Exception as error:

@@ -11,6 +11,7 @@ rows (OPTIMIZE: ``dataChange`` is false) are passed over.
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote
@@ -25,11 +26,16 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
 from sentiment_assets.failures import TableError
+from sentiment_assets.lake.log import archived_commit
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import PREDICTIONS, Table
+from sentiment_assets.settings import is_local
 
 ROWS_A_BATCH = 20_000
 """Rows written in one transaction, unless a single file has more."""
 KEY = ("topic", "partition", "offset")
+LATEST = pa.scalar(datetime(9999, 12, 31, tzinfo=UTC), pa.timestamp("us", "UTC"))
+"""Later times are none that a database and its clients agree on; a producer's clock may claim any."""
 
 _ROWS_AT_ONCE = 10_000
 _RESYNC = "Copy the table anew with `sentiment-assets sink run --resync`."
@@ -71,6 +77,12 @@ class DataFile(NamedTuple):
     rows: int
 
 
+def _within_reach(rows: pa.RecordBatch) -> pa.RecordBatch:
+    place = rows.schema.get_field_index("kafka_timestamp")
+    times = pc.if_else(pc.less(rows.column(place), LATEST), rows.column(place), LATEST)
+    return rows.set_column(place, rows.schema.field(place), times)
+
+
 @dataclass(frozen=True)
 class Batch:
     """What is written in one transaction.
@@ -102,7 +114,7 @@ class Batch:
     def tables(self) -> Iterator[pa.RecordBatch]:
         """The rows, some ten thousand at a time, columns as declared in ``schemas``."""
         for file in self.files:
-            yield from self.changes.read(file)
+            yield from map(_within_reach, self.changes.read(file))
 
     def deleted_keys(self) -> Iterator[tuple[str, int, "np.ndarray[Any, np.dtype[np.int64]]"]]:
         """Topic, partition and offsets that are gone from the table."""
@@ -121,8 +133,9 @@ class TableChanges:
     Use :meth:`open`.
     """
 
-    def __init__(self, table: DeltaTable, schema: Table) -> None:
+    def __init__(self, table: DeltaTable, path: Path, schema: Table) -> None:
         self._table = table
+        self._path = path
         self._schema = schema
         self._name = schema.name
         self._files = pafs.PyFileSystem(DeltaStorageHandler.from_table(table._table))
@@ -139,7 +152,7 @@ class TableChanges:
             When the table cannot be read.
         """
         try:
-            return cls(DeltaTable(str(path)), schema)
+            return cls(open_table(path), path, schema)
         except TableNotFoundError:
             return None
         except DeltaError as error:
@@ -165,9 +178,15 @@ class TableChanges:
             first = self.version + 1
         else:
             self.check(position)
+            begun, done = position.version, position.files or 0
             if position.files is not None and position.whole:
-                yield from self._at(position.version)._whole(position.version, position.files, rows)
-            first = position.version + 1
+                try:
+                    pinned = self._at(begun)
+                except DeltaError:
+                    # Copied again from the start, and from today's files: known rows are replaced by themselves.
+                    pinned, begun, done = self, self.version, 0
+                yield from pinned._whole(begun, done, rows)
+            first = begun + 1
             if position.files is not None and not position.whole:
                 yield from self._commits(position.version, position.version, position.files, rows)
         yield from self._commits(first, self.version, 0, rows)
@@ -246,12 +265,7 @@ class TableChanges:
     def _at(self, version: int) -> "TableChanges":
         if version == self.version:
             return self
-        try:
-            return TableChanges(DeltaTable(self._table.table_uri, version=version), self._schema)
-        except DeltaError as error:
-            raise TableError(
-                f"Version {version} of the table {self._name} can no longer be read ({error}).", _RESYNC
-            ) from error
+        return TableChanges(open_table(self._path, version), self._path, self._schema)
 
     def _whole(self, version: int, done: int, rows: int) -> Iterator[Batch]:
         """All files of a version, the oldest first, but for those that are done."""
@@ -321,10 +335,13 @@ class TableChanges:
             with self._files.open_input_stream(path) as stream:
                 lines = stream.read().split(b"\n")  # U+2028 in statistics ends no line
         except FileNotFoundError:
-            raise TableError(
-                f"Version {version} of the table {self._name} is gone from its log, before the sink had read it.",
-                _RESYNC,
-            ) from None
+            archived = archived_commit(self._path, version) if is_local(self._path) else None
+            if archived is None:
+                raise TableError(
+                    f"Version {version} of the table {self._name} is gone from its log, before the sink had read it.",
+                    _RESYNC,
+                ) from None
+            lines = archived.split(b"\n")
         added: list[DataFile] = []
         removed: list[DataFile] = []
         for line in filter(None, lines):

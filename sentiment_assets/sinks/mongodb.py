@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import SecretStr
-from pymongo import ASCENDING, DeleteMany, MongoClient, ReplaceOne, WriteConcern
+from pymongo import ASCENDING, DeleteMany, MongoClient, ReadPreference, ReplaceOne, WriteConcern
 from pymongo.collection import Collection
 from pymongo.database import Database
 from pymongo.errors import (
@@ -32,7 +32,7 @@ from pymongo.errors import (
 from pymongo.uri_parser import parse_uri
 
 from sentiment_assets.sinks.base import SinkAwayError, SinkError
-from sentiment_assets.sinks.changes import KEY, Batch, Position
+from sentiment_assets.sinks.changes import KEY, LATEST, Batch, Position
 
 VERSION = 1
 DATABASE = "sentiment"
@@ -40,9 +40,10 @@ DATABASE = "sentiment"
 
 _DOCUMENTS_AT_ONCE = 5_000
 _ANSWER_MILLISECONDS = 3_000
-_LATEST = pa.scalar(datetime(9999, 12, 31, tzinfo=UTC), pa.timestamp("us", "UTC"))
 _DUPLICATE = 11000
 """MongoDB's error code of a key that is there already."""
+_NO_ADDRESS = "SENTIMENT_SINK_MONGODB_URI is no MongoDB address."
+_ESCAPE = "Escape what is not a letter or a digit in user and password: '/' as %2F, '@' as %40."
 _NEXT_STEP = "Set SENTIMENT_SINK_MONGODB_URI to mongodb://USER:PASSWORD@HOST:PORT/DATABASE."
 
 Document = dict[str, Any]
@@ -71,7 +72,10 @@ class MongoSink:
             text = uri.get_secret_value()
             parts = {} if text.startswith("mongodb+srv://") else parse_uri(text, validate=True)
         except (InvalidURI, ConfigurationError, InvalidName, ValueError):
-            raise SinkError("SENTIMENT_SINK_MONGODB_URI is no MongoDB address.", _NEXT_STEP) from None
+            raise SinkError(_NO_ADDRESS, _NEXT_STEP) from None
+        if "@" in f"{parts.get('database')}{parts.get('collection')}":
+            # A password with a slash that was not escaped: what follows it would be shown.
+            raise SinkError(_NO_ADDRESS, _ESCAPE)
         hosts = ", ".join(f"{host}:{port}" for host, port in parts.get("nodelist", [])) or "the SRV address"
         self.where = f"{hosts}, database {parts.get('database') or DATABASE}"
         self._client: MongoClient[Document] | None = None
@@ -80,7 +84,13 @@ class MongoSink:
         """Connect, and create or migrate the indexes."""
         self.close()
         with self._errors():
-            self._client = MongoClient(
+            self._client = self._connected()
+            if not reading:
+                self._migrate()
+
+    def _connected(self) -> MongoClient[Document]:
+        try:
+            return MongoClient(
                 self._uri.get_secret_value(),
                 serverSelectionTimeoutMS=_ANSWER_MILLISECONDS,
                 connectTimeoutMS=_ANSWER_MILLISECONDS,
@@ -88,8 +98,11 @@ class MongoSink:
                 tz_aware=True,
                 tzinfo=UTC,
             )
-            if not reading:
-                self._migrate()
+        except PyMongoError:
+            raise
+        except ValueError:
+            # Its text may hold a part of the password.
+            raise SinkError(_NO_ADDRESS, _ESCAPE) from None
 
     def position(self) -> Position | None:
         """The document of ``followed``."""
@@ -161,9 +174,11 @@ class MongoSink:
     def _database(self) -> Database[Document]:
         if self._client is None:
             raise SinkAwayError("not connected")
-        # Acknowledged by a majority, from the journal: what is noted as done survives a crash.
+        # Acknowledged by a majority, from the journal: what is noted as done survives a crash. Read from the primary,
+        # whatever the address says: another member may not know yet what was noted.
         return self._client.get_default_database(DATABASE).with_options(
-            write_concern=WriteConcern(w="majority", j=True, wtimeout=60_000)
+            read_preference=ReadPreference.PRIMARY,
+            write_concern=WriteConcern(w="majority", j=True, wtimeout=60_000),
         )
 
     @property
@@ -181,6 +196,12 @@ class MongoSink:
             raise SinkError(
                 f"The collections in MongoDB at {self.where} have version {version}; this release knows {VERSION}.",
                 "Use the release that made them, or a newer one.",
+            )
+        if version == 0 and self._predictions.find_one({}, {"_id": 1}) is not None:
+            # The first copy begins by clearing what an earlier one may have left.
+            raise SinkError(
+                f"MongoDB at {self.where} has a collection predictions that this product did not make.",
+                "Name another database in SENTIMENT_SINK_MONGODB_URI, or remove the collection if nobody needs it.",
             )
         if version < VERSION:
             ascending = [(name, ASCENDING) for name in KEY]
@@ -222,11 +243,11 @@ def _only_waits(error: OperationFailure) -> bool:
 
 
 def _within_reach(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """Times that Python, and so BSON's encoder, cannot hold become null; only a post's own date can be one."""
+    """A post's own date that Python, and so BSON's encoder, cannot hold becomes null."""
     place = rows.schema.get_field_index("created_at")
     dates = rows.column(place)
     return rows.set_column(
-        place, "created_at", pc.if_else(pc.less(dates, _LATEST), dates, pa.scalar(None, dates.type))
+        place, "created_at", pc.if_else(pc.less(dates, LATEST), dates, pa.scalar(None, dates.type))
     )
 
 

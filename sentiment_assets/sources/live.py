@@ -61,6 +61,8 @@ class Counters:
     ----------
     received
         Posts that were handed on, duplicates included.
+    kept
+        Of these, posts that were put on disk, which leaves duplicates out; the ingest counts them.
     skipped
         Messages of the service that are no post to score: another language, no text, a deletion.
     malformed
@@ -70,6 +72,7 @@ class Counters:
     """
 
     received: int = 0
+    kept: int = 0
     skipped: int = 0
     malformed: int = 0
     reconnects: int = 0

@@ -24,6 +24,7 @@ from sentiment_assets.sinks.base import Sink, SinkAwayError, SinkError
 from sentiment_assets.sinks.changes import TableChanges
 from sentiment_assets.sinks.configured import make_sink
 from sentiment_assets.sinks.follow import Followed, count_rows, follow, read_followed
+from sentiment_assets.sinks.mongodb import MongoSink
 from sentiment_assets.sinks.postgres import PostgresSink
 from sentiment_assets_tests.peers.databases import PASSWORD, MongoServer, PostgresServer
 from sentiment_assets_tests.peers.predictions import append, checksum, rescore, rows, table_rows
@@ -122,12 +123,15 @@ def test_a_batch_that_is_repeated_after_a_crash_changes_nothing(
 def test_an_id_of_any_length_and_a_date_of_any_year_are_taken(sink: Sink, table: Path) -> None:
     made = rows(0, 99)
     long = pa.array(["made up " + secrets.token_urlsafe(9_000)] * 100, pa.string())
-    far = pa.array([253_402_300_800_000_000 + n for n in range(100)], pa.int64())  # from 10000-01-01 on
+    # From the year 10000 on, and what microseconds give that are taken for milliseconds.
+    far = pa.array([253_402_300_800_000_000 + n for n in range(100)], pa.int64())
+    farther = pa.array([1_700_000_000_000_000_000 + n for n in range(100)], pa.int64())
     columns = made.schema.names
     made = made.set_column(columns.index("tweet_id"), made.schema.field("tweet_id"), long)
-    made = made.set_column(
-        columns.index("created_at"), made.schema.field("created_at"), far.cast(pa.timestamp("us", "UTC"))
-    )
+    for name, times in (("created_at", far), ("kafka_timestamp", farther)):
+        made = made.set_column(
+            columns.index(name), made.schema.field(name), times.cast(pa.timestamp("us", "UTC"))
+        )
     write_deltalake(str(table), made)
     assert catch_up(sink, table).lag_versions == 0
     assert count_rows(sink) == 100
@@ -145,6 +149,37 @@ def test_what_a_killed_resync_left_in_mongodb_is_cleared_away(
     DeltaTable(str(table)).delete("offset >= 40")
     catch_up(sink, table)
     assert checksum(mongo_server.rows()) == checksum(table_rows(table))
+
+
+def test_a_collection_that_is_not_ours_is_left_alone(mongo_server: MongoServer, tmp_path: Path) -> None:
+    home = Settings(home=tmp_path / "home").prepare()
+    table = home.table(PREDICTIONS.name)
+    append(table, 0, 9)
+    uri = mongo_server.uri.get_secret_value().replace("/follow_test", "/of_somebody_else")
+    with MongoClient[dict[str, Any]](uri) as client:
+        theirs = client.get_default_database()["predictions"]
+        assert theirs.database.name == "of_somebody_else"
+        theirs.insert_one({"_id": 1, "weather": "fair"})
+        with pytest.raises(SinkError, match="did not make"):
+            catch_up(MongoSink(SecretStr(uri)), table)
+        assert [found["weather"] for found in theirs.find()] == ["fair"]
+        theirs.drop()
+    assert catch_up(MongoSink(SecretStr(uri)), table).rows == 10
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "mongodb://user:12/secret@127.0.0.1:1/x",
+        "mongodb://user:12/a.secret@127.0.0.1:1",
+        "mongodb+srv://user:very/secret@127.0.0.1/x",
+        "mongodb://user:very/secret@127.0.0.1/x",
+    ],
+)
+def test_a_password_of_mongodb_that_is_not_escaped_is_refused_and_not_shown(uri: str) -> None:
+    with pytest.raises(SinkError, match="is no MongoDB address") as failure:
+        MongoSink(SecretStr(uri)).open()
+    assert "secret" not in str(failure.value)
 
 
 def test_texts_are_the_same_whatever_encoding_the_environment_says(

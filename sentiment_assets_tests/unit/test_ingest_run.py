@@ -72,7 +72,7 @@ def test_without_a_broker_posts_wait_on_disk_and_the_next_run_goes_on_behind_the
         assert first.state == "the broker is away"
         second = ingest(settings, Jetstream([peer.url]), threading.Event(), limit=250)
     assert second.duplicates > 0, "the overlap was read again"
-    assert second.spooled == first.spooled + 250 - second.duplicates
+    assert second.spooled == first.spooled + 250, "what came before does not count"
     found = kept(settings, "jetstream")
     assert len(found) == len(set(found)) == second.spooled
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sentiment_assets.failures import SetupError
+from sentiment_assets.failures import SetupError, disk_is_full
 from sentiment_assets.ingest import spool as spools
 from sentiment_assets.ingest.spool import Spool
 from sentiment_assets.sources.live import Post
@@ -105,6 +105,21 @@ def test_after_a_kill_posts_and_position_belong_together(path: Path) -> None:
     assert [row.key for row in spool.after(0, 10**6)] == [
         f"{number}-{part}".encode() for number in range(1, 301) for part in "ab"
     ]
+
+
+def test_a_disk_that_fills_up_within_a_transaction_is_said_and_nothing_is_half_kept(path: Path) -> None:
+    spool = Spool(path, 10**9)
+    spool.add(posts(1, 5), "here", distinct=True)
+    # So small a cache is written out before the commit, as that of many posts is.
+    spool._db.execute("PRAGMA cache_size = 5")
+    spool._db.execute("PRAGMA max_page_count = 40")
+    with pytest.raises(SetupError) as failure:
+        spool.add([post(number, "made up " * 200) for number in range(6, 500)], "there", distinct=True)
+    assert disk_is_full(failure.value)
+    spool._db.execute("PRAGMA max_page_count = 100000")
+    assert spool.position() == "here"
+    assert spool.add(posts(6, 9), "there", distinct=True) == 0
+    assert [row.key for row in spool.after(0, 100)] == [str(n).encode() for n in range(1, 10)]
 
 
 def test_a_file_that_is_no_spool_is_an_error_that_names_it(path: Path) -> None:

@@ -47,7 +47,7 @@ def test_the_ingest_goes_on_behind_what_was_kept_when_there_is_room_again(
     stop = threading.Event()
     with JetstreamPeer([post_event(number) for number in range(POSTS)]) as peer:
         configured = settings.model_copy(update={"jetstream_urls": peer.url})
-        ingest = LiveIngest(configured, "jetstream", None, stop)
+        ingest = LiveIngest(configured, "jetstream", POSTS, stop)
         try:
             with no_file_grows_beyond(32_768):
                 ingest.start()
