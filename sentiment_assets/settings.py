@@ -113,6 +113,16 @@ class Settings(BaseSettings):
     data: str | None = Field(
         default=None, description="Training file (CSV or zip; a path or URI) when --data is not given."
     )
+    train_rows: str | None = Field(
+        default=None,
+        pattern=r"^(all|[1-9][0-9]{0,9})$",
+        description="Rows of the seeded sample to train on, or 'all', when --rows or a run's config says nothing.",
+    )
+    encoding: str = Field(
+        default="ISO-8859-1",
+        pattern=r"(?i)^(iso-?8859-1|utf-?8)$",
+        description="Encoding of files of tweets when --encoding or a run's config says nothing: ISO-8859-1 or UTF-8.",
+    )
     source_url: str = Field(
         default=PUBLISHED_ZIP, description="Where the published Sentiment140 zip is fetched."
     )
@@ -337,6 +347,12 @@ class Settings(BaseSettings):
     def table(self, name: str) -> Path:
         """Folder of the Delta table ``name``."""
         return self.lake / name
+
+    def rows_to_train(self, otherwise: int | None = None) -> int | None:
+        """Size of the sample that SENTIMENT_TRAIN_ROWS asks for, None: all rows; ``otherwise`` when it is not set."""
+        if self.train_rows is None:
+            return otherwise
+        return None if self.train_rows == "all" else int(self.train_rows)
 
     def prepare(self) -> Self:
         """Create the folders.

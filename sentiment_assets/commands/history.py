@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from sentiment_assets.commands.options import Encoding
 from sentiment_assets.commands.output import Json, console, emit, pairs
 from sentiment_assets.settings import Settings
 
@@ -49,7 +50,7 @@ def backfill(
         Path, typer.Argument(help="File in Sentiment140's format, or .jsonl with a message value a line.")
     ],
     model: Model = None,
-    encoding: Annotated[str, typer.Option(help="Encoding of the file: ISO-8859-1 or UTF-8.")] = "ISO-8859-1",
+    encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
     """Score a file's messages into the tables at full speed, past the live topic.
@@ -58,4 +59,5 @@ def backfill(
     """
     from sentiment_assets.local.history import backfill
 
-    emit(backfill(Settings.from_env(), file, model, encoding, console), as_json, pairs)
+    settings = Settings.from_env()
+    emit(backfill(settings, file, model, encoding or settings.encoding, console), as_json, pairs)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sentiment_assets.commands.options import Encoding
 from sentiment_assets.commands.output import Json, emit, note, pairs
 from sentiment_assets.commands.signals import stop_on_signals
 from sentiment_assets.settings import Settings
@@ -71,7 +72,7 @@ def ingest_file(
     shuffle: Annotated[bool, typer.Option(help="Random order; not with --speed.")] = True,
     seed: Annotated[int | None, typer.Option(help="Seed of the shuffle.")] = None,
     limit: Limit = None,
-    encoding: Annotated[str, typer.Option(help="Encoding of the file: ISO-8859-1 or UTF-8.")] = "ISO-8859-1",
+    encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
     """Tweets of a file as if they were live; with neither --speed nor --rate as fast as Kafka takes them."""
@@ -84,6 +85,7 @@ def ingest_file(
     settings = Settings.from_env()
     found = resolve(settings.prepare(), file, note)
     note(f"Replaying {found.note}")
+    encoding = encoding or found.encoding
     inspect(found.path, encoding=encoding, both_labels=False)
     source = FileReplay(
         found.path,

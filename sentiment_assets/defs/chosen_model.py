@@ -23,7 +23,7 @@ from sentiment_assets.failures import ModelError
 from sentiment_assets.models.manifest import Manifest, Scorer
 from sentiment_assets.models.selection import decide_promotion, rank
 from sentiment_assets.models.store import ModelStore
-from sentiment_assets.resources.provenance import read_provenance
+from sentiment_assets.resources.provenance import Provenance, read_provenance
 from sentiment_assets.resources.spark import SparkResource
 from sentiment_assets.schemas import TEST_TWEETS, TRAIN_TWEETS
 from sentiment_assets.settings import Settings
@@ -78,7 +78,13 @@ def chosen_model(
         raise ModelError(
             "No candidate was trained on the current train_tweets.", "Materialize a candidate first."
         )
-    current = _current(context, settings, spark, model_store, provenance.data_version)
+    candidates = [c for c in candidates if _can_serve(context, model_store, c)]
+    if not candidates:
+        raise ModelError(
+            "None of the candidates that were trained on the current train_tweets can be served.",
+            "Materialize the features and the candidates again: `sentiment-assets train`.",
+        )
+    current = _current(context, settings, spark, model_store, provenance)
     ranked = rank(candidates)
     decision = decide_promotion(
         ranked,
@@ -119,6 +125,17 @@ def chosen_model(
     )
 
 
+def _can_serve(context: AssetExecutionContext, model_store: ModelStore, candidate: Manifest) -> bool:
+    """Whether the stream could load it: one of an older release, or with missing files, is passed over."""
+    try:
+        model_store.folder(candidate.version)
+        check_fit(model_store, candidate.version)
+    except ModelError as error:
+        context.log.warning(f"{candidate.version} cannot be served and is passed over: {error}")
+        return False
+    return True
+
+
 def _compile(
     context: AssetExecutionContext,
     settings: Settings,
@@ -147,11 +164,12 @@ def _current(
     settings: Settings,
     spark: SparkResource,
     model_store: ModelStore,
-    data_version: str,
+    provenance: Provenance,
 ) -> Manifest | None:
     """The chosen model with its metrics on the current test rows: scored anew when the data has changed.
 
-    Equal texts stand on the same side of every split, so an older model has not seen these rows.
+    Equal texts stand on the same side of every split by one seed and fraction, so an older model has not seen these
+    rows. After a change of these it has seen many, so it counts as one without figures.
     """
     version = model_store.chosen()
     if version is None:
@@ -164,8 +182,13 @@ def _current(
         # It cannot be loaded by the stream either; a sound candidate has to be able to replace it.
         context.log.warning(f"The chosen model {version} cannot be served and counts as none: {error}")
         return None
-    if manifest.data_version == data_version:
+    if manifest.data_version == provenance.data_version:
         return manifest
+    if manifest.seed != settings.seed or manifest.test_fraction not in (None, provenance.test_fraction):
+        context.log.warning(
+            f"{version} was trained with another split: it has learned from test rows of this one."
+        )
+        return manifest.with_metrics({})
     session = spark.session(context.instance, context.run_id)
     model = serve(session, settings, version).model
     test = delta.read(session, settings.table(TEST_TWEETS.name))

@@ -9,6 +9,7 @@ from pydantic import Field
 from sentiment_assets import keys
 from sentiment_assets.defs.presentation import table_metadata
 from sentiment_assets.resources.delta_io import PROVENANCE
+from sentiment_assets.resources.orphans import note_process
 from sentiment_assets.resources.provenance import Provenance
 from sentiment_assets.resources.spark import SparkResource
 from sentiment_assets.schemas import RAW_TWEETS, REJECTED_ROWS
@@ -30,9 +31,14 @@ class RawTweetsConfig(Config):
         "Empty: SENTIMENT_DATA, else the published file, else (unreachable) the generated sample.",
     )
     rows: int | None = Field(
-        default=None, ge=1, description="Train on a seeded sample of so many rows. Empty: all rows."
+        default=None,
+        ge=0,
+        description="Train on a seeded sample of so many rows; 0: all. Empty: SENTIMENT_TRAIN_ROWS, else all.",
     )
-    encoding: str = Field(default="ISO-8859-1", description="Encoding of the file; Sentiment140 is latin-1.")
+    encoding: str | None = Field(
+        default=None,
+        description="ISO-8859-1 or UTF-8. Empty: SENTIMENT_ENCODING for a file of yours, else ISO-8859-1.",
+    )
 
 
 def raw_version(settings: Settings, path: Path, rows: int | None, encoding: str) -> str:
@@ -44,7 +50,7 @@ def raw_version(settings: Settings, path: Path, rows: int | None, encoding: str)
         When the file cannot be used.
     """
     found = inspect(path, encoding=encoding)
-    return version_of(found, rows=rows, seed=settings.seed, code_version=CODE_VERSION)
+    return version_of(found, rows=rows, encoding=encoding, seed=settings.seed, code_version=CODE_VERSION)
 
 
 @asset(
@@ -68,17 +74,21 @@ def raw_tweets(
     file stops here and the last good table stays. Rows that cannot be used are kept in `rejected_rows`
     with the reason.
     """
+    # A download takes minutes, in which a run without this note would be taken for dead.
+    note_process(context.instance, context.run_id)
     source = resolve(settings, config.data, context.log.info)
     context.log.info(f"{source.path.name}: {source.note}")
-    found = inspect(source.path, encoding=config.encoding)
+    encoding = config.encoding or source.encoding
+    rows = settings.rows_to_train() if config.rows is None else config.rows or None
+    found = inspect(source.path, encoding=encoding)
     session = spark.session(context.instance, context.run_id)
-    read = read_raw(
-        session, found.path, encoding=config.encoding, rows=config.rows, seed=settings.seed, uri=source.uri
-    )
+    read = read_raw(session, found.path, encoding=encoding, rows=rows, seed=settings.seed, uri=source.uri)
     delta.overwrite(read.rejected, settings.table(REJECTED_ROWS.name), REJECTED_ROWS)
-    sample = f"seeded sample of at most {config.rows:,} rows" if config.rows else "all rows"
+    sample = f"seeded sample of at most {rows:,} rows" if rows else "all rows"
     provenance = Provenance(
-        data_version=version_of(found, rows=config.rows, seed=settings.seed, code_version=CODE_VERSION),
+        data_version=version_of(
+            found, rows=rows, encoding=encoding, seed=settings.seed, code_version=CODE_VERSION
+        ),
         source_kind=source.kind,
         source_file=source.path.name,
         source_note=source.note,

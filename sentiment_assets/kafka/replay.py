@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 DELIVERY_SECONDS = 60.0
 """How long a message is tried again while the broker is away; a restart after SIGKILL takes it 6 s."""
 
+_LAST_SECONDS = 10.0
+"""Who waits for a broker without end and is asked to stop waits so long for what is under way."""
+
 MAX_MESSAGE_BYTES = 2_000_000
 """Larger messages are refused here and counted as failed; the embedded broker takes a little more."""
 
@@ -91,7 +94,7 @@ def produce(
     rate: float | None = None,
     on_progress: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
-    delivery_seconds: float = DELIVERY_SECONDS,
+    delivery_seconds: float | None = DELIVERY_SECONDS,
 ) -> ReplayResult:
     """Deliver messages, each once and in order within its partition (idempotent producer, ``acks=all``).
 
@@ -104,7 +107,7 @@ def produce(
     stop
         When set, no further message is sent; those under way are still delivered.
     delivery_seconds
-        How long a message is tried again while the broker is away.
+        How long a message is tried again while the broker is away; None: until it is back, or ``stop``.
 
     Raises
     ------
@@ -132,6 +135,7 @@ def replay_file(
     seed: int = 2000,
     on_progress: Callable[[int], None] | None = None,
     stop: threading.Event | None = None,
+    delivery_seconds: float | None = DELIVERY_SECONDS,
 ) -> ReplayResult:
     """Produce the tweets of a file in Sentiment140's format, in random order since it is sorted by label.
 
@@ -144,7 +148,7 @@ def replay_file(
         each time in another order and with the same ids. None: each row once.
     seed
         The same seed gives the same sample and order.
-    rate, on_progress, stop
+    rate, on_progress, stop, delivery_seconds
         See :func:`produce`.
 
     Raises
@@ -162,6 +166,7 @@ def replay_file(
         rate=rate,
         on_progress=on_progress,
         stop=stop,
+        delivery_seconds=delivery_seconds,
     )
 
 
@@ -246,12 +251,13 @@ class _Delivery:
         topic: str,
         on_progress: Callable[[int], None] | None,
         stop: threading.Event,
-        delivery_seconds: float,
+        delivery_seconds: float | None,
     ) -> None:
         self._cluster = cluster
         self._topic = topic
         self._on_progress = on_progress or (lambda _sent: None)
         self._stop = stop
+        self._is_patient = delivery_seconds is None
         self._sent = 0
         self._failed = 0
         self._fault: KafkaError | None = None
@@ -259,7 +265,8 @@ class _Delivery:
         self._producer = Producer(
             idempotent(cluster)
             | {
-                "message.timeout.ms": int(delivery_seconds * 1000),
+                # 0: no end.
+                "message.timeout.ms": int((delivery_seconds or 0) * 1000),
                 "queue.buffering.max.kbytes": 64 * 1024,
             }
         )
@@ -276,8 +283,11 @@ class _Delivery:
             self._send(message)
             self._serve(0)
         self._serve(0)
-        while len(self._producer) > 0:
+        deadline: float | None = None
+        while len(self._producer) > 0 and (deadline is None or time.monotonic() < deadline):
             self._serve(0.1)
+            if deadline is None and self._is_patient and self._stop.is_set():
+                deadline = time.monotonic() + _LAST_SECONDS
         self._on_progress(self._sent)
         return ReplayResult(self._sent, self._failed, time.monotonic() - started)
 
@@ -320,7 +330,8 @@ class _Delivery:
             raise BrokerError(
                 f"Kafka at {self._cluster} did not take all messages ({reason}): "
                 f"{self._sent:,} were delivered, the rest were not.",
-                "Check the broker with `sentiment-assets kafka status`, then replay the rest.",
+                "Check the broker with `sentiment-assets kafka status`. A second call sends what was delivered again; "
+                "`sentiment-assets ingest file` keeps what a broker that is away cannot take.",
             )
 
     def _on_delivery(self, error: KafkaError | None, _message: Delivered | None) -> None:

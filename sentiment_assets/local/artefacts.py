@@ -21,17 +21,16 @@ from sentiment_assets.resources.provenance import read_provenance
 from sentiment_assets.schemas import TABLES
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import resolve
-from sentiment_assets.sources.sentiment140 import ENCODING
 from sentiment_assets.streaming.serving import check_fit
 
 
 @dataclass(frozen=True)
 class Tweets:
-    """What a training reads: see :func:`sentiment_assets.sources.resolve`; size of the sample; encoding of the file."""
+    """What a training reads: see :func:`sentiment_assets.sources.resolve`; size of the sample; encoding, if known."""
 
     data: str | None
     rows: int | None
-    encoding: str = ENCODING
+    encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,8 @@ class Artefacts:
             return "its table holds other rows"
         if name == keys.RAW_TWEETS:
             source = resolve(self.settings, self.tweets.data, self.report)
-            if raw_version(self.settings, source.path, self.tweets.rows, self.tweets.encoding) != recorded:
+            encoding = self.tweets.encoding or source.encoding
+            if raw_version(self.settings, source.path, self.tweets.rows, encoding) != recorded:
                 return "the tweets have changed"
         if name in (keys.TRAIN_TWEETS, keys.TEST_TWEETS):
             fraction = float(str(made.metadata["test_fraction"].value))

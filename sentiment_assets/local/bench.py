@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -21,7 +20,7 @@ from sentiment_assets.kafka.replay import replay_file
 from sentiment_assets.local.training import train
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings, is_local
-from sentiment_assets.sources import resolve
+from sentiment_assets.sources import TrainingSource, resolve
 from sentiment_assets.spark.session import build_session
 from sentiment_assets.streaming.latency import visible_latency
 from sentiment_assets.streaming.lease import LeaseResult, run_lease
@@ -62,9 +61,17 @@ def bench_drain(settings: Settings, *, data: str | None, messages: int, console:
         ``messages``, ``rows``, ``seconds`` from the first batch's start to the last commit, ``rows_per_second``,
         and ``seconds_with_start`` of the JVM and the warm-up too.
     """
-    with _stream_bench(settings, data) as (scratch, cluster, path):
+    with _stream_bench(settings, data) as (scratch, cluster, source):
         console.print(f"producing {messages:,} messages", highlight=False)
-        replay_file(path, cluster, scratch.topic, rate=None, limit=messages, seed=settings.seed)
+        replay_file(
+            source.path,
+            cluster,
+            scratch.topic,
+            encoding=source.encoding,
+            rate=None,
+            limit=messages,
+            seed=settings.seed,
+        )
         console.print("draining", highlight=False)
         begun = time.monotonic()
         spark = build_session(scratch, role="stream", app_name="sentiment-assets bench stream")
@@ -94,7 +101,7 @@ def bench_latency(
     dict
         ``rate``, ``rows`` measured, ``p50, p95, p99, max`` in seconds; the first 40 seconds are left out.
     """
-    with _stream_bench(settings, data) as (scratch, cluster, path):
+    with _stream_bench(settings, data) as (scratch, cluster, source):
         spark = build_session(scratch, role="stream", app_name="sentiment-assets bench latency")
         done = threading.Event()
         failure: list[SentimentError] = []
@@ -102,7 +109,15 @@ def bench_latency(
         def produce() -> None:
             limit = int(rate * (seconds + _WARM_UP_SECONDS))
             try:
-                replay_file(path, cluster, scratch.topic, rate=rate, limit=limit, seed=settings.seed)
+                replay_file(
+                    source.path,
+                    cluster,
+                    scratch.topic,
+                    encoding=source.encoding,
+                    rate=rate,
+                    limit=limit,
+                    seed=settings.seed,
+                )
             except SentimentError as error:
                 failure.append(error)
             done.set()
@@ -170,7 +185,7 @@ def _scratch(settings: Settings, name: str) -> Iterator[Settings]:
 
 
 @contextlib.contextmanager
-def _stream_bench(settings: Settings, data: str | None) -> Iterator[tuple[Settings, Cluster, Path]]:
+def _stream_bench(settings: Settings, data: str | None) -> Iterator[tuple[Settings, Cluster, TrainingSource]]:
     """A scratch home with the real models, a topic of its own on a running broker, and a file to replay."""
     settings.prepare()
     if not is_local(settings.models):
@@ -192,7 +207,7 @@ def _stream_bench(settings: Settings, data: str | None) -> Iterator[tuple[Settin
             scratch = home.model_copy(update={"kafka_bootstrap": cluster.bootstrap, "topic": topic})
             scratch.models.rmdir()
             scratch.models.symlink_to(settings.models)
-            yield scratch, cluster, source.path
+            yield scratch, cluster, source
     finally:
         with contextlib.suppress(BrokerError):
             remove_topic(cluster, topic)

@@ -113,6 +113,7 @@ def first_training(
     port: int,
     data: str | None,
     rows: int | None,
+    encoding: str | None,
     profile: str,
     console: Console,
 ) -> None:
@@ -124,8 +125,8 @@ def first_training(
         Names SENTIMENT_HOME, which the code location must share.
     host, port
         Of the web server.
-    data, rows
-        Source of the tweets, as the code location sees it; size of the seeded sample (None: all rows).
+    data, rows, encoding
+        Source of the tweets, as the code location sees it; size of the seeded sample (None: all rows); the file's.
 
     Raises
     ------
@@ -143,7 +144,7 @@ def first_training(
             decided = plan(
                 settings,
                 instance,
-                Tweets(SAMPLE if source.generated else data, rows),
+                Tweets(SAMPLE if source.generated else data, rows, encoding),
                 profile=profile,
                 console=console,
             )
@@ -152,7 +153,7 @@ def first_training(
                 host=host,
                 port=port,
                 profile=profile,
-                run_config=training_config(source, data, rows),
+                run_config=training_config(source, data, rows, encoding),
                 assets=list(decided.train),
                 console=console,
                 wait=pause.wait,

@@ -96,10 +96,11 @@ def migrate_instance(settings: Settings, instance: "DagsterInstance") -> bool:
     Raises
     ------
     SetupError
-        When they are a newer release's.
+        When they are a newer release's, or cannot be written.
     """
     import dagster
     from alembic.util import CommandError
+    from sqlalchemy.exc import OperationalError
 
     mark = settings.dagster_home / "dagster.version"
     if mark.is_file() and mark.read_text(encoding="utf-8").strip() == dagster.__version__:
@@ -109,6 +110,11 @@ def migrate_instance(settings: Settings, instance: "DagsterInstance") -> bool:
         # It prints; our standard output may be one JSON object.
         with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
             instance.upgrade()
+    except OperationalError as error:
+        raise SetupError(
+            f"The tables in {settings.dagster_home} cannot be brought to Dagster {dagster.__version__} ({error.orig}).",
+            "Free some disk, stop what uses them (`sentiment-assets up`), and run the command again.",
+        ) from error
     except CommandError as error:
         raise SetupError(
             f"The tables in {settings.dagster_home} do not fit Dagster {dagster.__version__} ({first_line(error)}).",

@@ -52,7 +52,7 @@ def measure_protocols(
     splits: Sequence[str],
     candidates: str | None,
     manual: Path | None,
-    encoding: str,
+    encoding: str | None,
     console: Console,
 ) -> dict[str, Any]:
     """Fit candidates under each split, measure them, and keep the figures for the report.
@@ -78,11 +78,12 @@ def measure_protocols(
     settings.prepare()
     with only_one(settings, "train"):
         if manual is not None:
-            inspect(manual, encoding=encoding)
+            inspect(manual, encoding=encoding or settings.encoding)
         source = resolve(settings, data, console.print)
+        of_manual, encoding = encoding or settings.encoding, encoding or source.encoding
         found = inspect(source.path, encoding=encoding)
         spark = build_session(settings, role="training", app_name="sentiment-assets protocol")
-        by_hand = read_labelled(spark, manual, encoding).tweets.cache() if manual is not None else None
+        by_hand = read_labelled(spark, manual, of_manual).tweets.cache() if manual is not None else None
         figures: list[ProtocolFigures] = []
         for how in splits:
             train, test = split_rows(spark, found.path, how, encoding=encoding, seed=settings.seed)

@@ -30,7 +30,7 @@ _INPUT_VERSION = "dagster/input_data_version/"
 _NO_INPUT = (None, "INITIAL")
 
 # Its version says which rows of which content these are, wherever the file lies by now.
-_SAID_BY_THE_VERSION = {keys.RAW_TWEETS: {"data", "rows"}}
+_SAID_BY_THE_VERSION = {keys.RAW_TWEETS: {"data", "rows", "encoding"}}
 
 
 @dataclass(frozen=True)

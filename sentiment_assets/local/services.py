@@ -6,7 +6,7 @@ the definitions once. A process that dies is started again; all end with :meth:`
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,10 +41,13 @@ class Services:
         Names SENTIMENT_HOME and the address of the web server.
     port
         Port of the web server.
+    env
+        Environment variables of the processes, and so of the runs, beside those of this process.
     """
 
     settings: Settings
     port: int
+    env: Mapping[str, str] = field(default_factory=dict)
     restarts: int = 0
     _processes: dict[str, ManagedProcess] = field(default_factory=dict)
     _commands: dict[str, list[str]] = field(default_factory=dict)
@@ -121,6 +124,7 @@ class Services:
             self._commands[name],
             settings=self.settings,
             env=os.environ
+            | dict(self.env)
             | {
                 "DAGSTER_HOME": str(self.settings.dagster_home),
                 "SENTIMENT_HOME": str(self.settings.root),

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dagster import AssetKey, DagsterInstance, DagsterRunStatus, Definitions
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, Definitions, RunsFilter
 from rich.console import Console
 from rich.text import Text
 
@@ -24,12 +24,10 @@ from sentiment_assets.local.runs import RunFollower, StepEvent
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.reports.pages import LATEST
 from sentiment_assets.reports.studies import read_trials
-from sentiment_assets.resources.orphans import fail_orphaned_runs
+from sentiment_assets.resources.orphans import fail_orphaned_runs, process_tags
 from sentiment_assets.resources.provenance import read_provenance
-from sentiment_assets.runtime.identity import process_tag
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.settings import Settings, location
-from sentiment_assets.sources.sentiment140 import ENCODING
 from sentiment_assets.spark.training import CANDIDATES
 from sentiment_assets.spark.tuning import best_of
 
@@ -39,11 +37,18 @@ if TYPE_CHECKING:
     from sentiment_assets.sources import TrainingSource
 
 
+_UNDER_WAY = [
+    DagsterRunStatus.QUEUED,
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
 _INGESTED = (keys.RAW_TWEETS, keys.CLEANED_TWEETS, keys.TRAIN_TWEETS, keys.TEST_TWEETS)
 
 
 def training_config(
-    source: "TrainingSource | None", data: str | None, rows: int | None, encoding: str = ENCODING
+    source: "TrainingSource | None", data: str | None, rows: int | None, encoding: str | None = None
 ) -> dict[str, Any]:
     """Run configuration of the training jobs.
 
@@ -56,13 +61,17 @@ def training_config(
     rows
         Size of the seeded sample; None for all rows.
     encoding
-        Of the file.
+        Of the file; None: as the settings say.
     """
     asked = "sample" if source is not None and source.kind == "generated" else data
     if asked is not None and asked != "sample":
         asked = str(location(asked))
-    stated = (("data", asked), ("rows", rows), ("encoding", encoding))
-    config: dict[str, Any] = {key: value for key, value in stated if value}
+    # 0: all rows, whatever SENTIMENT_TRAIN_ROWS says.
+    config: dict[str, Any] = {"rows": rows or 0}
+    if encoding is not None:
+        config["encoding"] = encoding
+    if asked is not None:
+        config["data"] = asked
     return {"ops": {keys.RAW_TWEETS: {"config": config}}}
 
 
@@ -193,7 +202,7 @@ def train(
     rows: int | None,
     profile: str,
     select: str | None,
-    encoding: str = ENCODING,
+    encoding: str | None = None,
     force: bool = False,
     tune: Tuning | None = None,
     console: Console,
@@ -209,7 +218,7 @@ def train(
     select
         Asset keys by comma; None for all of the profile.
     encoding
-        Of the file.
+        Of the file; None: as the settings say.
     force
         Make everything that is selected, also what has not changed.
     tune
@@ -240,6 +249,7 @@ def train(
     with only_one(settings, "train"), open_instance(settings) as instance, _sigterm_interrupts():
         migrate_instance(settings, instance)
         fail_orphaned_runs(instance)
+        _refuse_beside_another(instance)
         definitions = build_definitions(settings)
         tweets = Tweets(data, rows, encoding)
         config = training_config(None, data, rows, encoding)
@@ -308,7 +318,7 @@ def _execute(
             run_id=run_id,
             raise_on_error=False,
             # Named from the start: a run that is killed before Spark is up must not stay "started" for ever.
-            tags={keys.TAG_ROLE: keys.JOB_RETRAIN, keys.TAG_PROCESS: process_tag()},
+            tags={keys.TAG_ROLE: keys.JOB_RETRAIN, **process_tags(run_id)},
             asset_selection=assets,
         )
     status = follower.poll()
@@ -322,6 +332,16 @@ def _execute(
     record = instance.get_run_record_by_id(run_id)
     seconds = (record.end_time or 0) - (record.start_time or 0) if record else None
     return run_id, round(seconds, 1) if seconds is not None else None
+
+
+def _refuse_beside_another(instance: DagsterInstance) -> None:
+    """Two trainings at once would mix their tables; Dagster's queue keeps only its own apart."""
+    tags = {keys.TAG_ROLE: keys.JOB_RETRAIN}
+    for run in instance.get_runs(RunsFilter(statuses=_UNDER_WAY, tags=tags), limit=1):
+        raise TrainingError(
+            f"A training is under way in Dagster (run {run.run_id[:8]}, {run.job_name}, {run.status.value}).",
+            "Wait for its end, or terminate it in the UI.",
+        )
 
 
 def _check_tuning(tune: Tuning, assets: Collection[str]) -> None:

@@ -16,7 +16,7 @@ from dagster import DagsterInstance
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from sentiment_assets.failures import BrokerError, SetupError, disk_is_full
+from sentiment_assets.failures import BrokerError, SetupError, TableError, disk_is_full
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.cluster import BROKER, Cluster, find_cluster
@@ -35,10 +35,11 @@ from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
 from sentiment_assets.runtime.processes import reap_recorded
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, location, variable
 from sentiment_assets.sources import TrainingSource, resolve
 from sentiment_assets.sources.choice import SAMPLE
-from sentiment_assets.sources.sentiment140 import ENCODING, inspect
+from sentiment_assets.sources.sentiment140 import inspect
+from sentiment_assets.sources.sentiment140.rows import common_name
 from sentiment_assets.streaming.metrics import serve_metrics
 from sentiment_assets.streaming.serving import reason_not_to_serve
 
@@ -58,7 +59,7 @@ class UpOptions:
     rate: float = 200.0
     port: int = 3000
     exit_when_drained: bool = False
-    encoding: str = ENCODING
+    encoding: str | None = None
     source: str = "file"
 
 
@@ -122,7 +123,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         if source.kind == "file":
             # Seconds now instead of a failed run in a minute, or of messages that cannot be taken back.
             learns = reason_not_to_serve(ModelStore(settings.models)) is not None
-            inspect(source.path, options.encoding, both_labels=learns)
+            inspect(source.path, options.encoding or source.encoding, both_labels=learns)
         # A missing token is known before minutes go into a training.
         if options.source != "file":
             live_source(settings, options.source)
@@ -134,7 +135,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
         if settings.metrics_port is not None:
             serve_metrics(settings, settings.metrics_port)
             console.print(f"metrics    http://127.0.0.1:{settings.metrics_port}/metrics")
-        services = Services(settings, options.port)
+        services = Services(settings, options.port, env=_asked_for(options))
         services.claim_port()
         cluster, broker = _start_broker(settings, console, cleanup, stop)
         instance = cleanup.enter_context(open_instance(settings))
@@ -162,6 +163,16 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             else LiveIngest(settings, options.source, options.messages, stop.event)
         )
         _stream(settings, options, producer, cluster, broker, services, instance, console, stop)
+
+
+def _asked_for(options: UpOptions) -> dict[str, str]:
+    """The options as settings: who retrains from the UI later means the same tweets."""
+    asked = {"train_rows": "all" if options.rows is None else str(options.rows)}
+    if options.encoding is not None:
+        asked["encoding"] = common_name(options.encoding)
+    if options.data is not None:
+        asked["data"] = options.data if options.data == SAMPLE else str(location(options.data))
+    return {variable(field): value for field, value in asked.items()}
 
 
 def _start_broker(
@@ -257,7 +268,18 @@ def _stream(
                     console.print(
                         f"dagster    its database does not answer ({error.orig}); tried again", style="yellow"
                     )
-                figures = read_figures(settings, cluster)
+                try:
+                    figures = read_figures(settings, cluster)
+                except TableError as error:
+                    # The stream may well go on: what cannot be shown is no reason to end it.
+                    if time.monotonic() - shown >= 5:
+                        shown = time.monotonic()
+                        console.print(
+                            f"figures    {error.what} They are looked for again.",
+                            style="yellow",
+                            markup=False,
+                        )
+                    continue
                 if time.monotonic() - shown >= 5 or (figures.drained and options.exit_when_drained):
                     shown = time.monotonic()
                     console.print(
@@ -329,12 +351,14 @@ class _Replay(threading.Thread):
                 self._source.path,
                 self._cluster,
                 self._settings.topic,
-                encoding=self._options.encoding,
+                encoding=self._options.encoding or self._source.encoding,
                 rate=self._options.rate,
                 limit=self._messages,
                 seed=self._settings.seed,
                 on_progress=self._on_progress,
                 stop=self._stop_event,
+                # `up` starts a broker of its own again, and one of a person's may be away for an hour.
+                delivery_seconds=None,
             )
         except Exception as error:
             self._error = error

@@ -54,6 +54,8 @@ class Draft(BaseModel):
         What it was fitted on.
     code_version, seed, params
         How it was fitted.
+    test_fraction
+        Share of the tweets that was set aside for tests; None in records of older releases.
     metrics
         Figures by name; those on the selection half begin with ``selection_``.
     run_id
@@ -71,6 +73,7 @@ class Draft(BaseModel):
     data_version: str
     code_version: str
     seed: int
+    test_fraction: float | None = None
     params: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     run_id: str | None = None

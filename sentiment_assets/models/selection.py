@@ -137,6 +137,8 @@ def decide_promotion(
 
     # The first that gains enough: of those that are as good, the one ranked first may be a little less accurate.
     best = next((one for one in sound if gain(one) >= minimum_gain), best)
+    if best.version == current.version:
+        return keep(f"{best.name} is the chosen model already.")
     figures = f"{best.name} has {float(best.metrics[ACCURACY]):.4f}, the current model {before:.4f} on the same tweets"
     if gain(best) < minimum_gain:
         return keep(f"{figures}: the gain of {gain(best):+.4f} is below {minimum_gain:.4f}.")

@@ -294,8 +294,13 @@ class ModelStore:
                 )
             self._choose(version, [*self.history(), _promotion(version, reason)])
 
-    def rollback(self) -> str:
+    def rollback(self, fits: Callable[[str], None] = lambda _version: None) -> str:
         """Go back to the model that was chosen before and is still intact; again: to the one before that.
+
+        Parameters
+        ----------
+        fits
+            Raises a :class:`ModelError` for a version that this installation cannot serve, which is passed over.
 
         Raises
         ------
@@ -307,7 +312,7 @@ class ModelStore:
             current = self.chosen()
             for place in range(len(history) - 1, -1, -1):
                 entry = history[place]
-                if not entry.withdrawn and entry.version != current and self._intact(entry.version):
+                if not entry.withdrawn and entry.version != current and self._intact(entry.version, fits):
                     self._choose(entry.version, history[: place + 1] + _withdrawn(history[place + 1 :]))
                     return entry.version
         raise ModelError(
@@ -328,8 +333,12 @@ class ModelStore:
             by_name: dict[tuple[str, str], list[str]] = {}
             for manifest in self.versions():
                 by_name.setdefault((manifest.kind, manifest.name), []).append(manifest.version)
-            old = [version for versions in by_name.values() for version in versions[keep:]]
-            removed = [version for version in old if version not in lately]
+            old = {version for versions in by_name.values() for version in versions[keep:]} - lately
+            # Of a candidate that stays, so do the features that it was made with.
+            needed = {
+                str(m.params.get("features")) for m in self.versions("candidate") if m.version not in old
+            }
+            removed = sorted(old - needed)
             for version in removed:
                 self._remove(version)
             self._remove_abandoned()
@@ -364,9 +373,10 @@ class ModelStore:
                 except ModelError as error:
                     logger.warning("%s", error)
 
-    def _intact(self, version: str) -> bool:
+    def _intact(self, version: str, fits: Callable[[str], None]) -> bool:
         try:
             self.folder(version)
+            fits(version)
         except ModelError as error:
             logger.warning("%s", error)
             return False

@@ -15,6 +15,7 @@ from sentiment_assets.settings import Settings, is_local, location
 from sentiment_assets.sources import generated
 from sentiment_assets.sources.progress import OnProgress, silent
 from sentiment_assets.sources.sentiment140.published import UnreachableError, download
+from sentiment_assets.sources.sentiment140.rows import ENCODING
 
 SAMPLE = "sample"
 NOT_REAL = "generated sample, not real tweets"
@@ -34,12 +35,15 @@ class TrainingSource:
         A phrase about it that every place showing a result repeats.
     uri
         Where an object store has it; ``path`` is a copy of that. A cluster reads it from there.
+    encoding
+        Of the file, unless the caller knows better: SENTIMENT_ENCODING is about files of a person's own.
     """
 
     path: Path
     kind: Literal["file", "published", "generated"]
     note: str
     uri: str | None = None
+    encoding: str = ENCODING
 
     @property
     def generated(self) -> bool:
@@ -82,8 +86,9 @@ def resolve(
         place = location(named)
         note = f"your file {place.name}"
         if is_local(place):
-            return TrainingSource(place, "file", note)
-        return TrainingSource(_copy(settings, str(place)), "file", note, uri=str(place))
+            return TrainingSource(place, "file", note, encoding=settings.encoding)
+        copy = _copy(settings, str(place))
+        return TrainingSource(copy, "file", note, uri=str(place), encoding=settings.encoding)
     try:
         return TrainingSource(download(settings, on_progress), "published", "Sentiment140 as published")
     except UnreachableError as error:

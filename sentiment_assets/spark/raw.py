@@ -160,13 +160,19 @@ def read_as_published(spark: "SparkSession", path: Path) -> "tuple[DataFrame, Da
     return train.select("text", label), test.select("text", label)
 
 
-def version_of(found: SourceFile, *, rows: int | None, seed: int, code_version: str) -> str:
+def version_of(
+    found: SourceFile, *, rows: int | None, seed: int, code_version: str, encoding: str = _rows.ENCODING
+) -> str:
     """Version of the data that a file, a sample of it and the code that reads it make: 16 hex digits.
 
     A sample at least as large as the file is the file, whatever the seed.
     """
     sample = [rows, seed] if rows is not None and rows < found.rows else None
-    return hashlib.sha256(json.dumps([found.sha256, sample, code_version]).encode()).hexdigest()[:16]
+    codec = _rows.codec_name(encoding)
+    read_as = [] if codec == _rows.codec_name(_rows.ENCODING) else [codec]
+    return hashlib.sha256(json.dumps([found.sha256, sample, code_version, *read_as]).encode()).hexdigest()[
+        :16
+    ]
 
 
 def _sample(tweets: "DataFrame", rows: int, seed: int) -> "DataFrame":

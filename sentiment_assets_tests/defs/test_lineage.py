@@ -1,13 +1,16 @@
 """The definitions as a whole: what exists and what depends on what, reviewed as text."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from dagster import AssetKey, Definitions
+import yaml
+from dagster import AssetKey, Definitions, validate_run_config
 
+from sentiment_assets import keys
 from sentiment_assets.build import build_definitions
 from sentiment_assets.settings import Settings
 
@@ -87,3 +90,11 @@ def test_definitions_load_in_a_fresh_interpreter(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_the_run_configuration_that_the_documents_show_is_valid(definitions: Definitions) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    config = yaml.safe_load(shown)
+    assert len(config["ops"]) == 3
+    validate_run_config(definitions.resolve_job_def(keys.JOB_RETRAIN), config)

@@ -1,17 +1,30 @@
 """Training as Dagster runs it, with real Spark and Delta: a good run, and what a bad one must not touch."""
 
 import math
+import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from dagster import AssetKey, DagsterInstance, Definitions, ExecuteInProcessResult, instance_for_test
+from dagster import (
+    AssetKey,
+    DagsterInstance,
+    Definitions,
+    ExecuteInProcessResult,
+    build_asset_context,
+    instance_for_test,
+)
+from deltalake import DeltaTable
 
 from sentiment_assets import keys
 from sentiment_assets.build import build_definitions
+from sentiment_assets.defs.chosen_model import _can_serve, _current
 from sentiment_assets.local.runs import RunFollower
 from sentiment_assets.models.store import ModelStore
+from sentiment_assets.resources.provenance import read_provenance
+from sentiment_assets.resources.spark import SparkResource
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import generated
 from sentiment_assets.spark import delta
@@ -262,6 +275,61 @@ def test_a_file_of_one_class_stops_before_it_replaces_good_data(
     result = run(build_definitions(home), instance, one_class, [(keys.RAW_TWEETS,)])
     assert not result.success
     assert (delta.table_version(home.table(keys.RAW_TWEETS)), ModelStore(home.models).chosen()) == before
+
+
+def test_a_model_of_another_split_has_no_figure_on_the_test_rows_of_this_one(
+    trained: ExecuteInProcessResult, home: Settings, spark: "SparkSession"
+) -> None:
+    store, resource = ModelStore(home.models), SparkResource(home, "training")
+    made_of = replace(read_provenance(home.table(keys.TRAIN_TWEETS)), data_version="other tweets")
+    reseeded = home.model_copy(update={"seed": 1})
+    with build_asset_context() as context:
+        same = _current(context, home, resource, store, made_of)
+        others = [
+            _current(context, reseeded, resource, store, made_of),
+            _current(context, home, resource, store, replace(made_of, test_fraction=0.5)),
+        ]
+    assert same is not None
+    assert same.metrics["selection_accuracy"] > 0.5
+    assert [found and found.metrics for found in others] == [{}, {}]
+
+
+def test_a_candidate_that_cannot_be_served_is_passed_over(
+    trained: ExecuteInProcessResult, home: Settings, tmp_path: Path
+) -> None:
+    store = ModelStore(Path(shutil.copytree(home.models, tmp_path / "models")))
+    candidate = store.latest("candidate", "hashing_naive_bayes")
+    assert candidate is not None
+    with build_asset_context() as context:
+        assert _can_serve(context, store, candidate)
+        next((store.root / candidate.version / "pipeline").rglob("*.parquet")).unlink()
+        assert not _can_serve(context, store, candidate)
+
+
+def test_a_run_without_config_reads_what_the_settings_name(
+    trained: ExecuteInProcessResult, sample: Path, tmp_path: Path
+) -> None:
+    tweets = tmp_path / "tweets.csv"
+    tweets.write_text(sample.read_text("ISO-8859-1") + "".join(
+        f'"{label}","{label}","Mon Apr 06 22:19:45 PDT 2009","NO_QUERY","zoë","café {label}"\n' for label in (0, 4)
+    ), encoding="UTF-8")  # fmt: skip
+    home = Settings(home=tmp_path / "home", data=str(tweets), train_rows="500", encoding="utf-8").prepare()
+    job = build_definitions(home).resolve_job_def(keys.JOB_RETRAIN_FULL)
+
+    def rows(**config: int) -> int:
+        with instance_for_test() as own:
+            result = job.execute_in_process(
+                instance=own,
+                asset_selection=[AssetKey(keys.RAW_TWEETS)],
+                run_config={"ops": {keys.RAW_TWEETS: {"config": config}}},
+            )
+        assert result.success
+        return delta.row_count(home.table(keys.RAW_TWEETS))
+
+    assert rows() <= 500
+    assert rows(rows=0) > 2000
+    table = DeltaTable(str(home.table(keys.RAW_TWEETS)))
+    assert "café 4" in table.to_pyarrow_table(columns=["text"])["text"].to_pylist()
 
 
 def test_a_candidate_without_fitted_features_says_what_to_materialize(

@@ -1,5 +1,6 @@
 """What a user sees: the UI, a crash that mends itself, an orderly end."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -44,6 +45,16 @@ def test_the_lineage_page_shows_every_asset_in_a_browser(product: Product) -> No
         for name in ("tweets_topic", "predictions", "dead_letters"):
             page.get_by_text(name, exact=True).last.wait_for(timeout=90_000)
         browser.close()
+
+
+def test_who_retrains_from_the_ui_means_the_tweets_of_up(product: Product) -> None:
+    servers = []
+    for process in product.descendants():
+        with contextlib.suppress(psutil.Error):
+            if "code-server" in process.cmdline():
+                servers.append(process.environ())
+    assert servers
+    assert {(env["SENTIMENT_DATA"], env["SENTIMENT_TRAIN_ROWS"]) for env in servers} == {("sample", "4000")}
 
 
 def test_a_second_up_beside_the_first_is_refused(product: Product) -> None:

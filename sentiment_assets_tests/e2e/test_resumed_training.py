@@ -5,17 +5,20 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus
+from dagster._core.test_utils import create_run_for_test
 
 from sentiment_assets import keys
 from sentiment_assets.local.instance import open_instance
 from sentiment_assets.models.manifest import Draft, Source
 from sentiment_assets.models.store import ModelStore
+from sentiment_assets.resources.orphans import process_tags
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import generated
 
@@ -165,6 +168,22 @@ def test_a_third_call_has_nothing_to_train(
     assert result["chosen"] == resumed[0]["chosen"]
     assert "--force" in said
     assert len(result["candidates"]) == len(CANDIDATES)
+
+
+def test_a_training_beside_one_of_dagsters_is_refused(
+    resumed: tuple[dict[str, Any], str], home: Settings, sample: Path
+) -> None:
+    with open_instance(home) as instance:
+        run_id = str(uuid.uuid4())
+        tags = {keys.TAG_ROLE: keys.JOB_RETRAIN, **process_tags(run_id)}
+        other = create_run_for_test(
+            instance, run_id=run_id, job_name=keys.JOB_RETRAIN, status=DagsterRunStatus.STARTED, tags=tags
+        )
+        refused = command(home, sample)
+        _, said = refused.communicate(timeout=120)
+        assert refused.returncode == 1
+        assert f"A training is under way in Dagster (run {run_id[:8]}" in said
+        instance.report_run_failed(other, "it was made up")
 
 
 def test_another_seed_or_damaged_files_are_noticed_before_anything_runs(

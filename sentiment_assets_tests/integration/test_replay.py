@@ -4,15 +4,19 @@ import json
 import threading
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer
 
 from sentiment_assets.failures import BrokerError
+from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic, quiet, watermarks
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, produce, replay_file
+from sentiment_assets.runtime.ports import free_port
+from sentiment_assets.settings import Settings
 
 pytestmark = pytest.mark.broker
 
@@ -103,6 +107,50 @@ def test_too_large_messages_are_counted_and_the_others_delivered(broker: str, to
     result = produce(messages, Cluster(broker), topic)
     assert (result.sent, result.failed) == (3, 1)
     assert sum(high for _, high in watermarks(Cluster(broker), topic).values()) == 3
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[EmbeddedBroker]:
+    """A broker that this test may stop."""
+    own = EmbeddedBroker(Settings(home=tmp_path / "home", kafka_port=free_port()).prepare())
+    own.start()
+    yield own
+    own.stop()
+
+
+def with_an_outage(broker: EmbeddedBroker, *, back: bool) -> Iterator[Message]:
+    """Twenty messages; the broker is stopped after ten, and started again before the last one."""
+    for number in range(20):
+        if number == 10:
+            broker.stop()
+        if number == 19 and back:
+            broker.start()
+        yield Message(None, str(number).encode())
+
+
+def test_an_outage_fails_a_replay_after_its_time_and_one_without_end_not_at_all(
+    own_broker: EmbeddedBroker,
+) -> None:
+    cluster = Cluster(own_broker.status().bootstrap or "")
+    ensure_topic(cluster, "tweets", 2)
+    with pytest.raises(BrokerError, match="did not take all messages"):
+        produce(with_an_outage(own_broker, back=True), cluster, "tweets", rate=100, delivery_seconds=1)
+    own_broker.start()
+    before = sum(high for _, high in watermarks(cluster, "tweets").values())
+    outage = with_an_outage(own_broker, back=True)
+    assert produce(outage, cluster, "tweets", rate=100, delivery_seconds=None).sent == 20
+    assert sum(high for _, high in watermarks(cluster, "tweets").values()) == before + 20
+
+
+def test_a_replay_that_waits_for_its_broker_without_end_can_be_stopped(own_broker: EmbeddedBroker) -> None:
+    cluster, stop = Cluster(own_broker.status().bootstrap or ""), threading.Event()
+    ensure_topic(cluster, "tweets", 2)
+
+    def messages() -> Iterator[Message]:
+        yield from with_an_outage(own_broker, back=False)
+        stop.set()
+
+    assert produce(messages(), cluster, "tweets", rate=100, stop=stop, delivery_seconds=None).sent < 20
 
 
 def test_a_topic_that_does_not_exist_is_an_error_and_is_not_created(broker: str) -> None:

@@ -59,10 +59,14 @@ def test_bad_usage_ends_with_two(arguments: list[str], tmp_path: Path) -> None:
     assert run(tmp_path / "home", *arguments).returncode == 2
 
 
-def test_an_unusable_environment_variable_is_named(tmp_path: Path) -> None:
-    result = run(tmp_path / "home", "status", SENTIMENT_KAFKA_PORT="many")
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("SENTIMENT_KAFKA_PORT", "many"), ("SENTIMENT_TRAIN_ROWS", "0"), ("SENTIMENT_ENCODING", "cp1252")],
+)
+def test_an_unusable_environment_variable_is_named(tmp_path: Path, name: str, value: str) -> None:
+    result = run(tmp_path / "home", "status", **{name: value})
     assert result.returncode == 1
-    assert "SENTIMENT_KAFKA_PORT" in result.stderr
+    assert name in result.stderr
     assert "Traceback" not in result.stderr
 
 

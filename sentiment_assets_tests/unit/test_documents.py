@@ -8,6 +8,8 @@ import pytest
 from typer.main import get_command
 
 from sentiment_assets.cli import app
+from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS, Table
+from sentiment_assets.settings import Settings, variable
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -34,6 +36,34 @@ def test_each_command_that_a_document_shows_exists_with_its_options(document: Pa
             "--help"
         }
         assert {word.split("=")[0] for word in ours if word.startswith("--")} <= known, words
+
+
+@pytest.mark.parametrize("table", [PREDICTIONS, DEAD_LETTERS], ids=lambda table: table.name)
+def test_the_page_of_the_tables_says_what_the_schema_says(table: Table) -> None:
+    lines = (ROOT / "docs" / "tables.md").read_text(encoding="utf-8").splitlines()
+    section = lines[lines.index(f"## {table.name}") :]
+    first = section.index("|---|---|---|") + 1
+    assert table.comment in section
+    assert section[first : first + len(table.columns) + 1] == [
+        *(
+            f"| `{c.name}` | {c.type}{'' if c.nullable else ' not null'} | {c.comment} |"
+            for c in table.columns
+        ),
+        "",
+    ]
+
+
+def test_each_setting_that_the_readme_lists_exists_and_all_others_are_for_few() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = set(
+        re.findall(r"SENTIMENT_[A-Z_]*[A-Z]", text[text.index("## Settings") : text.index("## Where data")])
+    )
+    existing = {variable(field) for field in Settings.model_fields} | {"SENTIMENT_LOG_LEVEL"}
+    assert listed <= existing
+    elsewhere = {"SENTIMENT_X_API_URL", "SENTIMENT_JETSTREAM_URLS", "SENTIMENT_SUPERVISOR_INTERVAL_SECONDS"}
+    assert {
+        name for name in existing - listed - elsewhere if not name.startswith("SENTIMENT_KAFKA_")
+    } == set()
 
 
 def test_the_documents_show_many_commands() -> None:

@@ -166,6 +166,16 @@ def test_a_rollback_passes_over_damaged_models(store):
     assert third in [m.version for m in store.versions()]
 
 
+def test_a_rollback_passes_over_models_that_cannot_be_served_here(store):
+    first, second, _third = promoted(store, 3)
+
+    def fits(version: str) -> None:
+        if version == second:
+            raise ModelError(f"{version} was written by another Spark.", "Train it anew.")
+
+    assert store.rollback(fits) == first
+
+
 def test_a_rollback_away_from_a_damaged_chosen_model_works(store):
     first, second = promoted(store, 2)
     (store.root / second / "manifest.json").unlink()
@@ -188,6 +198,15 @@ def test_pruning_keeps_the_newest_of_each_name_the_chosen_and_the_lately_chosen(
     assert sorted(removed) == sorted(others[:3])
     assert {m.version for m in store.versions()} == {old, *others[3:], svm}
     assert store.rollback() == old
+
+
+def test_pruning_keeps_the_features_of_the_models_that_stay(store):
+    used = saved(store, kind="features", name="nb_ngrams")
+    chosen = saved(store, params={"features": used})
+    store.promote(chosen, "the best")
+    later = [saved(store, kind="features", name="nb_ngrams") for _ in range(4)]
+    assert store.prune(keep=3) == [later[0]]
+    assert store.manifest(used).version == used
 
 
 def test_a_store_that_cannot_be_written_is_told(tmp_path):

@@ -87,6 +87,11 @@ def codec_name(encoding: str) -> str:
         ) from error
 
 
+def common_name(encoding: str) -> str:
+    """``ISO-8859-1`` or ``UTF-8`` for any of their names; raises as :func:`codec_name`."""
+    return ENCODING if codec_name(encoding) == codec_name(ENCODING) else "UTF-8"
+
+
 def problem(fields: list[str]) -> str | None:
     """Why a parsed row cannot be used, or ``None``."""
     if len(fields) != len(COLUMNS):
