@@ -5,7 +5,6 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 messages=${1:-2000}
-deadline=$((SECONDS + 1200))
 export COMPOSE_PROJECT_NAME=sentiment-smoke
 POSTGRES_PASSWORD=$(head -c 24 /dev/urandom | base64 | tr -dc 'a-zA-Z0-9')
 export POSTGRES_PASSWORD SENTIMENT_DATA=sample SENTIMENT_MESSAGES=$messages SENTIMENT_RATE=500 \
@@ -35,6 +34,7 @@ trap finish EXIT
 
 # It waits for the training, which is where it would hang.
 timeout 1800 docker compose --env-file /dev/null up --build --detach
+deadline=$((SECONDS + 1200))
 while ((SECONDS < deadline)); do
   status=$(compose exec -T code sentiment-assets status --json 2>/dev/null || echo '{}')
   summary=$(python3 -c '
