@@ -4,6 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# pytest rewrites its modules, and its plugin imports them at the very end: there, beside threads that import too,
+# CPython 3.11 fails now and then ("AST constructor recursion depth mismatch").
+import hypothesis  # noqa: F401
 import pytest
 
 from sentiment_assets.settings import Settings

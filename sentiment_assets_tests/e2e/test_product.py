@@ -20,6 +20,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 def test_every_message_of_the_replay_is_one_prediction(product: Product) -> None:
+    # A batch is recorded a moment after its rows can be read; in a new JVM that takes seconds.
+    eventually(
+        lambda: product.status()["lag"] == 0, 60, "The record of the last batch", product.log.read_text
+    )
     status = product.status()
     assert (status["predictions"], status["lag"], status["gaps"], status["duplicates"]) == (300, 0, 0, 0)
     assert status["model"] is not None
@@ -83,6 +87,9 @@ def test_a_killed_streaming_run_comes_back_without_gap_or_duplicate(product: Pro
     os.kill(beat.pid, signal.SIGKILL)
     assert replay.wait(timeout=120) == 0
     eventually(lambda: scored() == 2000, 180, "Scoring of all 2,000 messages", product.log.read_text)
+    eventually(
+        lambda: product.status()["lag"] == 0, 60, "The record of the last batch", product.log.read_text
+    )
     after = heartbeats.read_heartbeat(settings)
     assert after is not None
     assert after.run_id != beat.run_id
