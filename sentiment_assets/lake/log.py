@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.runtime.files import replace_file
@@ -24,6 +25,11 @@ KEEP_COMMITS = 1_000
 DAYS = 7
 """How long pinned versions and archived commits stay: as long as VACUUM leaves the data files."""
 
+LEAST_COMMITS = 500
+"""Fewer are not worth a file of their own in the archive: it has one for some minutes of a stream."""
+_MOST_COMMITS = 20_000
+"""Commits that are moved at once: a few seconds, also where a log was never trimmed before."""
+
 _ARCHIVE, _PINS = "_log_archive", "pinned.json"
 _DAY_SECONDS = 86_400
 # ``<version>.json``, ``<version>.checkpoint.parquet`` (one part or several), their checksums, Delta's and Hadoop's.
@@ -32,7 +38,7 @@ _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint\.parquet")
 _BLOCK = re.compile(r"(\d{20})-(\d{20})\.jsonl\.gz")
 
 
-def trim(path: Path, *, keep: int = KEEP_COMMITS) -> int:
+def trim(path: Path, *, keep: int = KEEP_COMMITS, least: int = LEAST_COMMITS) -> int:
     """Move commits out of the log that lie before a checkpoint which is at least ``keep`` commits old.
 
     A kill at any point leaves a log that can be read, and loses nothing from the archive.
@@ -41,6 +47,8 @@ def trim(path: Path, *, keep: int = KEEP_COMMITS) -> int:
     ----------
     path
         A table of this machine; only who may write it may call this.
+    least
+        Do nothing for fewer commits.
 
     Returns
     -------
@@ -52,6 +60,7 @@ def trim(path: Path, *, keep: int = KEEP_COMMITS) -> int:
     OSError
         When the disk is full or a file cannot be removed.
     """
+    _forget_old_blocks(path)
     log = path / "_delta_log"
     names = [entry.name for entry in os.scandir(log)]
     commits = sorted(int(name[:20]) for name in names if re.fullmatch(r"\d{20}\.json", name))
@@ -59,13 +68,16 @@ def trim(path: Path, *, keep: int = KEEP_COMMITS) -> int:
     base = max((one for one in checkpoints if commits and one <= commits[-1] - keep), default=0)
     pinned = _current_pins(path)
     old = [version for version in commits if version < base and version not in pinned]
-    if old:
-        _archive(path, old)
+    if len(old) < least:
+        return 0
+    if len(old) > _MOST_COMMITS:
+        base = old[_MOST_COMMITS]
+        old = old[:_MOST_COMMITS]
+    _archive(path, old)
     for name in sorted(names):
         match = _ENTRY.fullmatch(name)
         if match and int(match[1]) < base and int(match[1]) not in pinned:
             (log / name).unlink(missing_ok=True)
-    _forget_old_blocks(path)
     return len(old)
 
 
@@ -88,16 +100,36 @@ def pin(path: Path, version: int) -> None:
     replace_file(folder / _PINS, json.dumps(pins))
 
 
-def archived_commit(path: Path, version: int) -> bytes | None:
-    """The lines of a commit that was trimmed in the last week; None when the archive does not have it."""
-    for block, first, last in _blocks(path):
-        if first <= version <= last:
+class Archive:
+    """Commits of a table that were trimmed in the last week, for who reads them one after the other.
+
+    Parameters
+    ----------
+    path
+        The table.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._blocks: list[tuple[Path, int, int]] = []
+        self._read: tuple[Path | None, dict[int, list[dict[str, Any]]]] = (None, {})
+
+    def actions(self, version: int) -> list[dict[str, Any]] | None:
+        """What a commit did; None when the archive does not have it."""
+        for again in (False, True):
+            if again:
+                self._blocks = list(_blocks(self._path))
+            for block, first, last in self._blocks:
+                if first <= version <= last and (found := self._of(block).get(version)) is not None:
+                    return found
+        return None
+
+    def _of(self, block: Path) -> dict[int, list[dict[str, Any]]]:
+        if self._read[0] != block:
             with gzip.open(block, "rb") as lines:
-                for line in lines:
-                    number, _, content = line.partition(b"\t")
-                    if int(number) == version:
-                        return b"\n".join(json.dumps(action).encode() for action in json.loads(content))
-    return None
+                parts = (line.partition(b"\t") for line in lines)
+                self._read = block, {int(number): json.loads(content) for number, _, content in parts}
+        return self._read[1]
 
 
 def _current_pins(path: Path) -> dict[int, float]:

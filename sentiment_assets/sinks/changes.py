@@ -26,7 +26,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.fs import DeltaStorageHandler
 
 from sentiment_assets.failures import TableError
-from sentiment_assets.lake.log import archived_commit
+from sentiment_assets.lake.log import Archive
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import PREDICTIONS, Table
 from sentiment_assets.settings import is_local
@@ -136,6 +136,7 @@ class TableChanges:
     def __init__(self, table: DeltaTable, path: Path, schema: Table) -> None:
         self._table = table
         self._path = path
+        self._archive = Archive(path)
         self._schema = schema
         self._name = schema.name
         self._files = pafs.PyFileSystem(DeltaStorageHandler.from_table(table._table))
@@ -333,19 +334,19 @@ class TableChanges:
         path = f"_delta_log/{version:020}.json"
         try:
             with self._files.open_input_stream(path) as stream:
-                lines = stream.read().split(b"\n")  # U+2028 in statistics ends no line
+                # U+2028 in statistics ends no line.
+                actions = [json.loads(line) for line in stream.read().split(b"\n") if line]
         except FileNotFoundError:
-            archived = archived_commit(self._path, version) if is_local(self._path) else None
+            archived = self._archive.actions(version) if is_local(self._path) else None
             if archived is None:
                 raise TableError(
                     f"Version {version} of the table {self._name} is gone from its log, before the sink had read it.",
                     _RESYNC,
                 ) from None
-            lines = archived.split(b"\n")
+            actions = archived
         added: list[DataFile] = []
         removed: list[DataFile] = []
-        for line in filter(None, lines):
-            action = json.loads(line)
+        for action in actions:
             for name, files in (("add", added), ("remove", removed)):
                 file = action.get(name)
                 if file is None or not file.get("dataChange", True):

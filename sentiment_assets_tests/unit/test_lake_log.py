@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from sentiment_assets.lake import log as logs
-from sentiment_assets.lake.log import archived_commit, pin, trim
+from sentiment_assets.lake.log import Archive, pin, trim
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.sinks.changes import TableChanges
 from sentiment_assets_tests.peers.predictions import append, checksum, table_rows
@@ -35,18 +35,33 @@ def commits(table: Path) -> list[int]:
 
 def test_commits_before_an_old_enough_checkpoint_leave_the_log_and_no_row_is_lost(table: Path) -> None:
     before = checksum(table_rows(table))
-    assert trim(table, keep=10) == 0, "the checkpoint is nine commits old"
-    assert trim(table, keep=9) == 20
+    assert trim(table, keep=10, least=1) == 0, "the checkpoint is nine commits old"
+    assert trim(table, keep=9, least=1) == 20
     assert commits(table) == list(range(20, COMMITS))
     assert checksum(table_rows(table)) == before
-    assert trim(table, keep=9) == 0
+    assert trim(table, keep=9, least=1) == 0
     append(table, 300, 309)
     assert DeltaTable(str(table)).version() == COMMITS
 
 
+def test_a_few_commits_are_not_worth_a_file_of_the_archive(table: Path) -> None:
+    assert trim(table, keep=9, least=21) == 0
+    assert commits(table) == list(range(COMMITS))
+
+
+def test_a_log_that_was_never_trimmed_is_trimmed_bit_by_bit(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = checksum(table_rows(table))
+    monkeypatch.setattr(logs, "_MOST_COMMITS", 8)
+    assert [trim(table, keep=9, least=1) for _ in range(4)] == [8, 8, 4, 0]
+    assert checksum(table_rows(table)) == before
+    assert all(Archive(table).actions(version) is not None for version in range(20))
+
+
 def test_a_pinned_version_stays_readable_and_its_neighbours_do_not(table: Path) -> None:
     pin(table, 7)
-    trim(table, keep=9)
+    trim(table, keep=9, least=1)
     assert commits(table) == [7, *range(20, COMMITS)]
     assert open_table(table, 7).to_pyarrow_table().num_rows == 80
     assert open_table(table).to_pyarrow_table().num_rows == 10 * COMMITS
@@ -58,7 +73,7 @@ def test_a_pin_ends_after_its_week(table: Path) -> None:
     pin(table, 7)
     pins = table / "_log_archive" / "pinned.json"
     pins.write_text(json.dumps({version: time.time() - 1 for version in json.loads(pins.read_text())}))
-    trim(table, keep=9)
+    trim(table, keep=9, least=1)
     assert commits(table) == list(range(20, COMMITS))
     assert not list((table / "_delta_log").glob("*7.checkpoint.parquet"))
 
@@ -69,19 +84,19 @@ def test_who_follows_the_table_finds_trimmed_commits_in_the_archive(table: Path)
     (position,) = [batch.position for batch in followed.batches(None, rows=10_000)]
     position = type(position)(position.table_id, 5, None, whole=False)
     before = [(batch.files, batch.position) for batch in followed.batches(position, rows=20)]
-    trim(table, keep=9)
+    trim(table, keep=9, least=1)
     reopened = TableChanges.open(table)
     assert reopened is not None
     assert [(batch.files, batch.position) for batch in reopened.batches(position, rows=20)] == before
-    assert archived_commit(table, 19) is not None
-    assert archived_commit(table, 20) is None
+    assert Archive(table).actions(19) is not None
+    assert Archive(table).actions(20) is None
 
 
 def test_a_first_copy_whose_version_was_trimmed_is_begun_again(table: Path) -> None:
     followed = TableChanges.open(table)
     assert followed is not None
     unfinished = type(next(iter(followed.batches(None))).position)(followed.table_id, 3, 2, whole=True)
-    trim(table, keep=9)
+    trim(table, keep=9, least=1)
     reopened = TableChanges.open(table)
     assert reopened is not None
     batches = list(reopened.batches(unfinished))
@@ -103,18 +118,18 @@ def test_a_trim_that_was_killed_is_done_again(table: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", killed)
         with pytest.raises(KeyboardInterrupt):
-            trim(table, keep=9)
+            trim(table, keep=9, least=1)
     assert checksum(table_rows(table)) == before
-    trim(table, keep=9)
+    trim(table, keep=9, least=1)
     assert commits(table) == list(range(20, COMMITS))
-    assert all(archived_commit(table, version) is not None for version in range(20))
+    assert all(Archive(table).actions(version) is not None for version in range(20))
 
 
 def test_archived_commits_are_forgotten_after_a_week(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trim(table, keep=9)
+    trim(table, keep=9, least=1)
     monkeypatch.setattr(logs, "DAYS", 0)
-    trim(table, keep=9)
-    assert archived_commit(table, 5) is None
+    trim(table, keep=9, least=1)
+    assert Archive(table).actions(5) is None
 
 
 def test_a_commit_in_the_middle_of_opening_is_no_damage(table: Path) -> None:
