@@ -124,12 +124,16 @@ TEST_TWEETS = Table(
     constraints={**CLEANED_TWEETS.constraints, "known_half": "half IN ('selection', 'report')"},
 )
 
+FORGETS_FILES = "delta.deletedFileRetentionDuration"
+"""How long checkpoints remember replaced files; a week of a stream's would stall it (``lake.cleaning``)."""
+
 # Readers without a JVM (delta-rs) need the basic reader features: no deletion vectors, no column mapping.
 # A checkpoint every 200 commits instead of every 10 spares the stream a stall of 2-8 s (measured).
 _STREAM_PROPERTIES = {
     "delta.checkpointInterval": "200",
     "delta.enableDeletionVectors": "false",
     "delta.logRetentionDuration": "interval 7 days",
+    FORGETS_FILES: "interval 1 hours",
 }
 
 PREDICTIONS = Table(

@@ -132,6 +132,24 @@ class Archive:
         return self._read[1]
 
 
+def removals(path: Path) -> Iterator[dict[str, Any]]:
+    """What each ``remove`` action says, of the commits in the archive and in the log."""
+    for block, _, _ in _blocks(path):
+        with gzip.open(block, "rb") as lines:
+            for line in lines:
+                # Most commits only add, and reading JSON is what takes the time.
+                if b'"remove"' in line:
+                    yield from _removed(json.loads(line.partition(b"\t")[2]))
+    for file in (path / "_delta_log").glob("*.json"):
+        content = file.read_bytes()
+        if b'"remove"' in content:
+            yield from _removed([json.loads(line) for line in content.split(b"\n") if line])
+
+
+def _removed(actions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    return (action["remove"] for action in actions if "remove" in action)
+
+
 def _current_pins(path: Path) -> dict[int, float]:
     try:
         pins = json.loads((path / _ARCHIVE / _PINS).read_text(encoding="utf-8"))

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from sentiment_assets.failures import TableError
 from sentiment_assets.lake.opening import open_table
-from sentiment_assets.schemas import Table
+from sentiment_assets.schemas import FORGETS_FILES, Table
 from sentiment_assets.settings import is_local
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def ensure_table(path: Path, table: Table) -> None:
     TableError
         When the table there has other columns, or the folder cannot be written.
     """
+    # Elsewhere Delta's own VACUUM deletes them, and needs to know them for as long as they are kept.
+    properties = {n: v for n, v in table.properties.items() if n != FORGETS_FILES or is_local(path)}
     if not table_exists(path):
         with writer_lock(path), _explained(path, "created"):
             DeltaTable.create(
@@ -57,10 +59,14 @@ def ensure_table(path: Path, table: Table) -> None:
                 Schema.from_json(table.spark_schema().json()),
                 name=table.name,
                 description=table.comment,
-                configuration=table.properties,
+                configuration=properties,
             )
     _check_same_columns(path, table)
-    present = {name.lower() for name in _open(path).metadata().configuration}
+    configuration = _open(path).metadata().configuration
+    if any(configuration.get(name) != value for name, value in properties.items()):
+        with writer_lock(path), _explained(path, "changed"):
+            _open(path).alter.set_table_properties(properties)
+    present = {name.lower() for name in configuration}
     missing = {
         name: rule
         for name, rule in table.constraints.items()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from sentiment_assets.lake.cleaning import remove_old_files
 from sentiment_assets.lake.log import trim
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
@@ -53,7 +54,9 @@ def care_for_tables(spark: SparkSession, settings: Settings) -> None:
                 log.info("Moved %d commits of %s into the archive", trimmed, table.name)
         stamp = settings.checkpoints / f"{table.name}.vacuumed"
         if not stamp.exists() or abs(time.time() - stamp.stat().st_mtime) > _DAY_SECONDS:
-            if stamp.exists():
+            if stamp.exists() and is_local(path):
+                log.info("Deleted %d files that %s had replaced", remove_old_files(path), table.name)
+            elif stamp.exists():
                 vacuum(spark, path)
             stamp.touch()
 

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -233,3 +234,15 @@ def test_the_nightly_care_does_not_make_a_table_forget_what_it_was_made_of(spark
         delta.vacuum(spark, path)
     assert delta.table_version(path) == version
     assert read_provenance(path).source_note == "made up"
+
+
+def test_a_table_of_an_older_release_gets_todays_properties(spark, path):
+    delta.ensure_table(path, TABLE)
+    newer = replace(TABLE, properties=TABLE.properties | {"delta.checkpointInterval": "300"})
+    delta.ensure_table(path, newer)
+    version = delta.table_version(path)
+    delta.ensure_table(path, newer)
+    assert delta.table_version(path) == version
+    found = {row.key: row.value for row in spark.sql(f"SHOW TBLPROPERTIES delta.`{path}`").collect()}
+    assert found["delta.checkpointInterval"] == "300"
+    assert "delta.constraints.known_label" in found
