@@ -7,16 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
-from hypothesis import given
-from hypothesis import strategies as st
 
 from sentiment_assets.failures import StreamError
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.audit import _missing, audit
+from sentiment_assets.streaming.audit import audit
 from sentiment_assets.streaming.heartbeat import Phase, of_this_process, write_heartbeat
 from sentiment_assets.streaming.latency import visible_latency
 from sentiment_assets.streaming.positions import (
@@ -167,12 +164,6 @@ def test_without_a_position_missing_offsets_are_pending_not_gaps(settings: Setti
     rows(settings, "predictions", [0, 2])
     found = audit(settings, first={}, complete={}, committed={0: 3})
     assert (found.gaps, found.pending) == (0, 1)
-
-
-@given(st.sets(st.integers(0, 30)), st.integers(0, 30), st.integers(0, 30))
-def test_missing_offsets_are_counted_as_one_would_by_hand(have: set[int], begin: int, end: int) -> None:
-    sorted_offsets = np.array(sorted(have), dtype=np.int64)
-    assert _missing(sorted_offsets, begin, end) == len(set(range(begin, end)) - have)
 
 
 def test_latency_is_commit_time_minus_time_of_sending_without_the_first_seconds(tmp_path: Path) -> None:
