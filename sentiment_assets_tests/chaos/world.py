@@ -17,6 +17,7 @@ import psutil
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, ReplayResult, produce
+from sentiment_assets.lake.log import Archive
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat, read_standby
@@ -173,8 +174,14 @@ class World:
 
     def commits(self) -> list[float]:
         """When each commit of the predictions became visible, in order."""
-        log = self.settings.table("predictions") / "_delta_log"
-        return sorted(file.stat().st_mtime for file in log.glob("*.json"))
+        table = self.settings.table("predictions")
+        moments = {int(file.stem): file.stat().st_mtime for file in (table / "_delta_log").glob("*.json")}
+        archive = Archive(table)
+        for version in range(min(moments, default=0)):
+            for action in archive.actions(version) or ():
+                if "commitInfo" in action:
+                    moments[version] = action["commitInfo"]["timestamp"] / 1000
+        return sorted(moments.values())
 
     def longest_pause(self, since: float) -> float:
         """Longest time without a commit from ``since`` till now."""
