@@ -48,6 +48,12 @@ Data = Annotated[
     str | None,
     typer.Option("--data", help="CSV or zip in Sentiment140's format, or 'sample' for the generated sample."),
 ]
+Rows = Annotated[
+    str | None,
+    typer.Option(
+        help="Size of the seeded sample, or 'all'; default: SENTIMENT_TRAIN_ROWS, else 200000 (train: 'all')."
+    ),
+]
 Profile = Annotated[
     Literal["quick", "full"], typer.Option(help="quick: the candidates that matter; full: the whole table.")
 ]
@@ -144,12 +150,7 @@ def doctor(as_json: Json = False) -> None:
 @app.command()
 def up(
     data: Data = None,
-    rows: Annotated[
-        str | None,
-        typer.Option(
-            help="Train on a seeded sample of so many rows, or 'all'; default: SENTIMENT_TRAIN_ROWS, else 200000."
-        ),
-    ] = None,
+    rows: Rows = None,
     profile: Profile = "quick",
     messages: Annotated[
         int | None,
@@ -213,12 +214,7 @@ def _rows(settings: Settings, asked: str | None, *, otherwise: int | None = None
 @app.command()
 def train(
     data: Data = None,
-    rows: Annotated[
-        str | None,
-        typer.Option(
-            help="Train on a seeded sample of so many rows, or 'all'; default: SENTIMENT_TRAIN_ROWS, else all."
-        ),
-    ] = None,
+    rows: Rows = None,
     profile: Profile = "quick",
     select: Annotated[
         str | None,
@@ -624,12 +620,7 @@ def first_training(
     host: Annotated[str, typer.Option(help="Where Dagster's web server is.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 3000,
     data: Data = None,
-    rows: Annotated[
-        str | None,
-        typer.Option(
-            help="Train on a seeded sample of so many rows, or 'all'; default: SENTIMENT_TRAIN_ROWS, else 200000."
-        ),
-    ] = None,
+    rows: Rows = None,
     profile: Profile = "quick",
     encoding: Encoding = None,
 ) -> None:

@@ -124,6 +124,9 @@ TEST_TWEETS = Table(
     constraints={**CLEANED_TWEETS.constraints, "known_half": "half IN ('selection', 'report')"},
 )
 
+LAST_MOMENT = "9999-12-31T00:00:00Z"
+"""Later times are none that every reader of the tables can hold; a producer's clock may claim any."""
+
 FORGETS_FILES = "delta.deletedFileRetentionDuration"
 """How long checkpoints remember replaced files; a week of a stream's would stall it (``lake.cleaning``)."""
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from sentiment_assets.lake.opening import open_table
-from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.settings import is_local
 
 KEEP_COMMITS = 1_000
@@ -30,7 +29,7 @@ LEAST_COMMITS = 500
 _MOST_COMMITS = 20_000
 """Commits that are moved at once: a few seconds, also where a log was never trimmed before."""
 
-_ARCHIVE, _PINS = "_log_archive", "pinned.json"
+_ARCHIVE, _PIN = "_log_archive", ".pin"
 _DAY_SECONDS = 86_400
 # ``<version>.json``, ``<version>.checkpoint.parquet`` (one part or several), their checksums, Delta's and Hadoop's.
 _ENTRY = re.compile(r"\.?(\d{20})\.(json|crc|checkpoint\.(?:\d+\.\d+\.)?parquet)(?:\.crc)?")
@@ -60,13 +59,13 @@ def trim(path: Path, *, keep: int = KEEP_COMMITS, least: int = LEAST_COMMITS) ->
     OSError
         When the disk is full or a file cannot be removed.
     """
-    _forget_old_blocks(path)
+    _forget_old(path)
     log = path / "_delta_log"
     names = [entry.name for entry in os.scandir(log)]
     commits = sorted(int(name[:20]) for name in names if re.fullmatch(r"\d{20}\.json", name))
     checkpoints = [int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name))]
     base = max((one for one in checkpoints if commits and one <= commits[-1] - keep), default=0)
-    pinned = _current_pins(path)
+    pinned = _pins(path)
     old = [version for version in commits if version < base and version not in pinned]
     if len(old) < least:
         return 0
@@ -95,9 +94,8 @@ def pin(path: Path, version: int) -> None:
         open_table(path, version).create_checkpoint()
     folder = path / _ARCHIVE
     folder.mkdir(exist_ok=True)
-    pins = {str(one): until for one, until in _current_pins(path).items()}
-    pins[str(version)] = time.time() + DAYS * _DAY_SECONDS
-    replace_file(folder / _PINS, json.dumps(pins))
+    # A file each: a command and the stream may pin at the same moment.
+    (folder / f"{version:020}{_PIN}").touch()
 
 
 class Archive:
@@ -150,12 +148,8 @@ def _removed(actions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     return (action["remove"] for action in actions if "remove" in action)
 
 
-def _current_pins(path: Path) -> dict[int, float]:
-    try:
-        pins = json.loads((path / _ARCHIVE / _PINS).read_text(encoding="utf-8"))
-        return {int(version): float(until) for version, until in pins.items() if float(until) > time.time()}
-    except FileNotFoundError:
-        return {}
+def _pins(path: Path) -> set[int]:
+    return {int(file.stem) for file in (path / _ARCHIVE).glob(f"*{_PIN}")}
 
 
 def _archive(path: Path, versions: list[int]) -> None:
@@ -179,7 +173,9 @@ def _blocks(path: Path) -> Iterator[tuple[Path, int, int]]:
             yield block, int(match[1]), int(match[2])
 
 
-def _forget_old_blocks(path: Path) -> None:
-    for block, _, _ in _blocks(path):
-        if time.time() - block.stat().st_mtime > DAYS * _DAY_SECONDS:
-            block.unlink(missing_ok=True)
+def _forget_old(path: Path) -> None:
+    """Blocks and pins last a week."""
+    for pattern in ("*.jsonl.gz", f"*{_PIN}"):
+        for file in (path / _ARCHIVE).glob(pattern):
+            if time.time() - file.stat().st_mtime > DAYS * _DAY_SECONDS:
+                file.unlink(missing_ok=True)

@@ -63,15 +63,7 @@ def bench_drain(settings: Settings, *, data: str | None, messages: int, console:
     """
     with _stream_bench(settings, data) as (scratch, cluster, source):
         console.print(f"producing {messages:,} messages", highlight=False)
-        replay_file(
-            source.path,
-            cluster,
-            scratch.topic,
-            encoding=source.encoding,
-            rate=None,
-            limit=messages,
-            seed=settings.seed,
-        )
+        _produce(source, cluster, scratch, rate=None, limit=messages)
         console.print("draining", highlight=False)
         begun = time.monotonic()
         spark = build_session(scratch, role="stream", app_name="sentiment-assets bench stream")
@@ -109,15 +101,7 @@ def bench_latency(
         def produce() -> None:
             limit = int(rate * (seconds + _WARM_UP_SECONDS))
             try:
-                replay_file(
-                    source.path,
-                    cluster,
-                    scratch.topic,
-                    encoding=source.encoding,
-                    rate=rate,
-                    limit=limit,
-                    seed=settings.seed,
-                )
+                _produce(source, cluster, scratch, rate=rate, limit=limit)
             except SentimentError as error:
                 failure.append(error)
             done.set()
@@ -166,6 +150,20 @@ def _lease(
         lease=None,
         on_progress=lambda progress: lag.__setitem__(0, progress.lag),
         should_stop=finished,
+    )
+
+
+def _produce(
+    source: TrainingSource, cluster: Cluster, scratch: Settings, *, rate: float | None, limit: int
+) -> None:
+    replay_file(
+        source.path,
+        cluster,
+        scratch.topic,
+        encoding=source.encoding,
+        rate=rate,
+        limit=limit,
+        seed=scratch.seed,
     )
 
 

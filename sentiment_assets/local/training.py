@@ -24,7 +24,7 @@ from sentiment_assets.local.runs import RunFollower, StepEvent
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.reports.pages import LATEST
 from sentiment_assets.reports.studies import read_trials
-from sentiment_assets.resources.orphans import fail_orphaned_runs, process_tags
+from sentiment_assets.resources.orphans import HAS_A_PROCESS, fail_orphaned_runs, process_tags
 from sentiment_assets.resources.provenance import read_provenance
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.settings import Settings, location
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from sentiment_assets.sources import TrainingSource
 
 
-_UNDER_WAY = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-"""Not those that wait: without a daemon they would wait, and keep ``train`` back, for ever."""
 _INGESTED = (keys.RAW_TWEETS, keys.CLEANED_TWEETS, keys.TRAIN_TWEETS, keys.TEST_TWEETS)
 
 
@@ -332,7 +330,8 @@ def _execute(
 def _refuse_beside_another(instance: DagsterInstance) -> None:
     """Two trainings at once would mix their tables; Dagster's queue keeps only its own apart."""
     tags = {keys.TAG_ROLE: keys.JOB_RETRAIN}
-    for run in instance.get_runs(RunsFilter(statuses=_UNDER_WAY, tags=tags), limit=1):
+    # Not beside one that waits: without a daemon it would wait, and keep ``train`` back, for ever.
+    for run in instance.get_runs(RunsFilter(statuses=HAS_A_PROCESS, tags=tags), limit=1):
         raise TrainingError(
             f"A training is under way in Dagster (run {run.run_id[:8]}, {run.job_name}, {run.status.value}).",
             "Wait for its end, or terminate it in the UI.",

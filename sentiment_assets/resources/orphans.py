@@ -9,7 +9,8 @@ from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, Ru
 from sentiment_assets.keys import TAG_PROCESS, TAG_RUN
 from sentiment_assets.runtime.identity import living_process, process_is_gone, process_tag
 
-_HAS_A_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+HAS_A_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+"""Of runs that are executed; those that wait in the queue are not."""
 _MESSAGE = "The process of this run is gone (killed, or the machine stopped)."
 
 
@@ -54,7 +55,7 @@ def fail_orphaned_runs(instance: DagsterInstance, *, start_seconds: float = 180.
     """
     orphans = []
     now = time.time()
-    for record in instance.get_run_records(RunsFilter(statuses=_HAS_A_PROCESS)):
+    for record in instance.get_run_records(RunsFilter(statuses=HAS_A_PROCESS)):
         run = record.dagster_run
         tag = own_tag(run, TAG_PROCESS)
         never_tagged = tag is None and now - began(record) > start_seconds

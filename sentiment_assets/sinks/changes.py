@@ -11,7 +11,7 @@ rows (OPTIMIZE: ``dataChange`` is false) are passed over.
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 from urllib.parse import unquote
@@ -28,15 +28,14 @@ from deltalake.fs import DeltaStorageHandler
 from sentiment_assets.failures import TableError
 from sentiment_assets.lake.log import Archive
 from sentiment_assets.lake.opening import open_table
-from sentiment_assets.schemas import PREDICTIONS, Table
+from sentiment_assets.schemas import LAST_MOMENT, PREDICTIONS, Table
 from sentiment_assets.settings import is_local
 
 ROWS_A_BATCH = 20_000
 """Rows written in one transaction, unless a single file has more."""
 KEY = ("topic", "partition", "offset")
-LATEST = pa.scalar(datetime(9999, 12, 31, tzinfo=UTC), pa.timestamp("us", "UTC"))
-"""Later times are none that a database and its clients agree on; a producer's clock may claim any."""
 
+_LATEST = pa.scalar(datetime.fromisoformat(LAST_MOMENT), pa.timestamp("us", "UTC"))
 _ROWS_AT_ONCE = 10_000
 _RESYNC = "Copy the table anew with `sentiment-assets sink run --resync`."
 _ARROW_TYPES = {
@@ -78,9 +77,14 @@ class DataFile(NamedTuple):
 
 
 def _within_reach(rows: pa.RecordBatch) -> pa.RecordBatch:
-    place = rows.schema.get_field_index("kafka_timestamp")
-    times = pc.if_else(pc.less(rows.column(place), LATEST), rows.column(place), LATEST)
-    return rows.set_column(place, rows.schema.field(place), times)
+    """Times that a client cannot hold, from before the stream bounded them: null, where a column may be."""
+    for name, otherwise in (("created_at", pa.scalar(None, _LATEST.type)), ("kafka_timestamp", _LATEST)):
+        place = rows.schema.get_field_index(name)
+        times = rows.column(place)
+        rows = rows.set_column(
+            place, rows.schema.field(place), pc.if_else(pc.less(times, _LATEST), times, otherwise)
+        )
+    return rows
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from pydantic import SecretStr
 from pymongo import ASCENDING, DeleteMany, MongoClient, ReadPreference, ReplaceOne, WriteConcern
 from pymongo.collection import Collection
@@ -32,7 +30,7 @@ from pymongo.errors import (
 from pymongo.uri_parser import parse_uri
 
 from sentiment_assets.sinks.base import SinkAwayError, SinkError
-from sentiment_assets.sinks.changes import KEY, LATEST, Batch, Position
+from sentiment_assets.sinks.changes import KEY, Batch, Position
 
 VERSION = 1
 DATABASE = "sentiment"
@@ -98,8 +96,6 @@ class MongoSink:
                 tz_aware=True,
                 tzinfo=UTC,
             )
-        except PyMongoError:
-            raise
         except ValueError:
             # Its text may hold a part of the password.
             raise SinkError(_NO_ADDRESS, _ESCAPE) from None
@@ -118,7 +114,7 @@ class MongoSink:
             # Appended rows are new, unless the batch is repeated after a crash; a rescore's are all known.
             known = batch.rewrites
             for rows in batch.tables():
-                documents = _within_reach(rows).to_pylist()
+                documents = rows.to_pylist()
                 for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
                     part = documents[start : start + _DOCUMENTS_AT_ONCE]
                     known = self._replace(part) if known else self._insert(part)
@@ -240,15 +236,6 @@ def _only_waits(error: OperationFailure) -> bool:
     details = error.details or {}
     refused = [one.get("code") for one in details.get("writeErrors") or [] if one.get("code") != _DUPLICATE]
     return bool(details.get("writeConcernErrors")) and not refused
-
-
-def _within_reach(rows: pa.RecordBatch) -> pa.RecordBatch:
-    """A post's own date that Python, and so BSON's encoder, cannot hold becomes null."""
-    place = rows.schema.get_field_index("created_at")
-    dates = rows.column(place)
-    return rows.set_column(
-        place, "created_at", pc.if_else(pc.less(dates, LATEST), dates, pa.scalar(None, dates.type))
-    )
 
 
 def _said(error: OperationFailure) -> str:

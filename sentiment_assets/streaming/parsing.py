@@ -10,11 +10,10 @@ from enum import StrEnum
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
+from sentiment_assets.schemas import LAST_MOMENT
+
 MAX_TEXT_CHARACTERS = 100_000
 """Longest text that is scored, in Unicode code points: 350 times the longest tweet of 280 characters."""
-
-LAST_MOMENT = "9999-12-31T00:00:00Z"
-"""Later times are none that every reader of the tables can hold."""
 
 
 class Reason(StrEnum):

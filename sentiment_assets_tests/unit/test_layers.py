@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "sources": set(),
     "kafka": {"runtime", "sources"},
     "ingest": {"runtime", "kafka", "sources"},
-    "lake": {"runtime"},
+    "lake": set(),
     "spark": {"runtime", "sources", "lake"},
     "models": set(),
     "sinks": {"lake"},
