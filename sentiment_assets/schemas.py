@@ -23,13 +23,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A Delta table: its columns in order, row constraints (name -> SQL) and Delta properties."""
+    """A Delta table: its columns in order, row constraints (name -> SQL) and Delta properties.
+
+    ``local_properties`` are for a table on this machine, beside the others or in their place.
+    """
 
     name: str
     comment: str
     columns: tuple[Column, ...]
     constraints: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
+    local_properties: dict[str, str] = field(default_factory=dict)
 
     @property
     def column_names(self) -> list[str]:
@@ -127,16 +131,18 @@ TEST_TWEETS = Table(
 LAST_MOMENT = "9999-12-31T00:00:00Z"
 """Later times are none that every reader of the tables can hold; a producer's clock may claim any."""
 
-FORGETS_FILES = "delta.deletedFileRetentionDuration"
-"""How long checkpoints remember replaced files; a week of a stream's would stall it (``lake.cleaning``)."""
-
 # Readers without a JVM (delta-rs) need the basic reader features: no deletion vectors, no column mapping.
 # A checkpoint every 200 commits instead of every 10 spares the stream a stall of 2-8 s (measured).
 _STREAM_PROPERTIES = {
     "delta.checkpointInterval": "200",
     "delta.enableDeletionVectors": "false",
     "delta.logRetentionDuration": "interval 7 days",
-    FORGETS_FILES: "interval 1 hours",
+}
+_LOCAL_STREAM_PROPERTIES = {
+    # How long checkpoints remember replaced files; a week of a stream's would stall it (``lake.cleaning``).
+    "delta.deletedFileRetentionDuration": "interval 1 hours",
+    # Never: the first of a JVM takes 4 s in which nothing is scored, so they are written beside it (``lake.log``).
+    "delta.checkpointInterval": "1000000000",
 }
 
 PREDICTIONS = Table(
@@ -172,6 +178,7 @@ PREDICTIONS = Table(
             "created_at,model_version,topic,partition,offset,kafka_timestamp,scored_at"
         ),
     },
+    local_properties=_LOCAL_STREAM_PROPERTIES,
 )
 
 DEAD_LETTERS = Table(
@@ -188,6 +195,7 @@ DEAD_LETTERS = Table(
         Column("value", "BINARY", "Value of the message, as received; null for a tombstone."),
     ),
     properties={**_STREAM_PROPERTIES, "delta.dataSkippingNumIndexedCols": "6"},
+    local_properties=_LOCAL_STREAM_PROPERTIES,
 )
 
 TABLES = {

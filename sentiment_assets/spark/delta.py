@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from sentiment_assets.failures import TableError
 from sentiment_assets.lake.opening import open_table
-from sentiment_assets.schemas import FORGETS_FILES, Table
+from sentiment_assets.schemas import Table
 from sentiment_assets.settings import is_local
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def ensure_table(path: Path, table: Table) -> None:
     TableError
         When the table there has other columns, or the folder cannot be written.
     """
-    # Elsewhere Delta's own VACUUM deletes them, and needs to know them for as long as they are kept.
-    properties = {n: v for n, v in table.properties.items() if n != FORGETS_FILES or is_local(path)}
+    # Elsewhere Delta's own VACUUM and checkpoints serve.
+    properties = table.properties | (table.local_properties if is_local(path) else {})
     if not table_exists(path):
         with writer_lock(path), _explained(path, "created"):
             DeltaTable.create(

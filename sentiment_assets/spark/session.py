@@ -30,6 +30,9 @@ RELEASE_LINE = "4.2"
 KERNEL_CACHE = "spark.sentiment.kernelCache"
 """Property that tells workers where numba keeps compiled functions."""
 
+CHECKSUM_FILES = "spark.databricks.delta.writeChecksumFile.enabled"
+"""Property: whether Delta writes a checksum of the table's state beside each commit."""
+
 _YOUNG_BYTES_A_CORE = 400 * 2**20
 _YOUNG_BYTES = 2 * 2**30
 """More is not lent to the old generation, which the features of training need."""
@@ -100,7 +103,7 @@ def spark_conf(settings: Settings, *, role: Role, app_name: str) -> dict[str, st
         # Its default turns VACUUM into a job of 10,000 tasks: 50 s on an almost empty table.
         "spark.sql.sources.parallelPartitionDiscovery.parallelism": "32",
         # Delta's checksum file of each commit costs 0.04 s, and an entry in a folder that it lists at each commit.
-        "spark.databricks.delta.writeChecksumFile.enabled": "false",
+        CHECKSUM_FILES: "false",
         # VACUUM would note itself in the table's log, twice, also when there is nothing to delete.
         "spark.databricks.delta.vacuum.logging.enabled": "false",
         # Of file: URIs only; an object store has a log store of its own.

@@ -13,7 +13,7 @@ from pathlib import Path
 from pyspark.sql import SparkSession
 
 from sentiment_assets.lake.cleaning import remove_old_files
-from sentiment_assets.lake.log import trim
+from sentiment_assets.lake.log import checkpoint, trim
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
@@ -31,7 +31,7 @@ _DAY_SECONDS = 86_400
 
 
 def care_for_tables(spark: SparkSession, settings: Settings) -> None:
-    """Compact each table of the stream when it has many small files, keep its log short, vacuum it once a day.
+    """Compact each table of the stream when it has many small files, keep its log short, vacuum it daily.
 
     Raises
     ------
@@ -49,6 +49,7 @@ def care_for_tables(spark: SparkSession, settings: Settings) -> None:
                 left = compact(spark, path)
             log.info("Compacted %s to %d files", table.name, left.files)
         if is_local(path):
+            checkpoint(path)
             trimmed = trim(path)
             if trimmed:
                 log.info("Moved %d commits of %s into the archive", trimmed, table.name)

@@ -54,6 +54,7 @@ _DEAD_LETTER_SECONDS = 5.0
 _BOUNDARY_SECONDS = 60.0
 _BOUNDARY_SECONDS_WHEN_ASKED = 12.0
 _CARE_SECONDS = 60.0
+_NEAR_SECONDS = 60.0
 _STALL_SECONDS = 600.0
 """A batch that takes longer makes no progress: Kafka's client gives up after minutes, a full batch takes 20 s."""
 _PIPELINE_MESSAGES = 50_000
@@ -335,8 +336,12 @@ class _Lease:
             reason = self._reason_at_once(now - ready, now - last_data, version)
             if reason is None and self._pulse.beat_if_due():
                 letters.save()
-                self._care_if_due(now)
-                reason = self._reason_from_outside(version, due=now - ready >= self._ends.lease_seconds)
+                left = self._ends.lease_seconds - (now - ready)
+                reason = self._reason_from_outside(version, due=left <= 0)
+                self._sink.leaves_checksums = self._is_about_to_hand_over(left)
+                if not self._sink.leaves_checksums:
+                    # Its end would be waited for, and its last commit has no checksum: the successor cares soon enough.
+                    self._care_if_due(now)
             if reason is not None:
                 return reason
             time.sleep(_TICK_SECONDS)
@@ -385,6 +390,11 @@ class _Lease:
         if handover.is_alive(standby):
             patience = handover.PREPARE_SECONDS
         return None if now - self._due_since < patience else _Reason(text)
+
+    def _is_about_to_hand_over(self, left: float) -> bool:
+        """Whether a successor prepares itself, and this lease (seconds ``left``) will not go on much longer."""
+        soon = self._due_since is not None or left < _NEAR_SECONDS
+        return soon and self._ends.may_be_succeeded and handover.is_alive(read_standby(self._settings))
 
     def _care_if_due(self, now: float) -> None:
         """Once a minute, and when rows are staged, look after the tables beside the query; a failure ends the lease."""

@@ -4,6 +4,8 @@ Belongs here: the plan and its options. Does not belong here: when it starts and
 how a batch is written (``sink``).
 """
 
+import json
+
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming.query import StreamingQuery
@@ -13,7 +15,7 @@ from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.scoring import Model, score, sentiment_expr
 from sentiment_assets.streaming.parsing import parse
-from sentiment_assets.streaming.positions import checkpoint
+from sentiment_assets.streaming.positions import Offsets, checkpoint
 from sentiment_assets.streaming.progress import INTAKE, SCORED
 from sentiment_assets.streaming.sink import Sink
 
@@ -38,7 +40,12 @@ def kafka_options(cluster: Cluster) -> dict[str, str]:
 
 
 def read_topic(
-    spark: SparkSession, settings: Settings, cluster: Cluster, *, at_most: int | None = None
+    spark: SparkSession,
+    settings: Settings,
+    cluster: Cluster,
+    *,
+    at_most: int | None = None,
+    start: Offsets | None = None,
 ) -> DataFrame:
     """The topic as a streaming DataFrame, from the checkpoint's position or else from its start.
 
@@ -47,12 +54,14 @@ def read_topic(
     at_most
         Most messages of one micro-batch; as the settings say when left out. Spark rounds the share of each partition
         down.
+    start
+        First offset by partition where there is no checkpoint; ``None``: the start of the topic.
     """
     return (
         spark.readStream.format("kafka")
         .options(**kafka_options(cluster))
         .option("subscribe", settings.topic)
-        .option("startingOffsets", "earliest")
+        .option("startingOffsets", "earliest" if start is None else json.dumps({settings.topic: start}))
         .option("maxOffsetsPerTrigger", at_most or settings.max_offsets_per_trigger)
         .load()
     )

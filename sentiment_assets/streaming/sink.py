@@ -12,6 +12,7 @@ Does not belong here: the plan (``query``), positions (``positions``).
 """
 
 import logging
+from pathlib import Path
 
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
@@ -21,6 +22,7 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from sentiment_assets.failures import StreamError
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
+from sentiment_assets.spark.session import CHECKSUM_FILES
 from sentiment_assets.streaming.audit import has_rows
 from sentiment_assets.streaming.causes import explain, explained
 from sentiment_assets.streaming.positions import Offsets, checkpoint, newest_plan, planned_offsets
@@ -35,6 +37,22 @@ _REFUSED = (
 )
 
 
+def is_ours(settings: Settings) -> bool:
+    """Whether no other installation can write the tables, so that this sink may serve."""
+    return settings.storage_root == settings.root
+
+
+def append(rows: DataFrame, table: Path, *, small: bool) -> None:
+    """Append the rows of a batch to a Delta table in one commit.
+
+    Parameters
+    ----------
+    small
+        One file instead of one a partition: files of a stream are many, and stay for a week.
+    """
+    (rows.coalesce(1) if small else rows).write.format("delta").mode("append").save(str(table))
+
+
 class Sink:
     """The sink of one query; make it with the stream's lock held, when checkpoint and table are mended.
 
@@ -42,6 +60,9 @@ class Sink:
     ----------
     failure
         Why a batch could not be written, which ends the query.
+    leaves_checksums
+        Whether each commit gets a checksum file of Delta's. From that of the last commit another JVM goes on at once;
+        without it Delta computes the state of the table from its log first, for 3 s in which nothing is scored.
 
     Raises
     ------
@@ -51,10 +72,12 @@ class Sink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings, self._table = settings, settings.table(PREDICTIONS.name)
-        self._is_ours = settings.storage_root == settings.root
+        self._is_ours = is_ours(settings)
         self._newest = newest_plan(settings) if self._is_ours else None
         self._last = -1
         self.failure: StreamError | None = None
+        self.leaves_checksums = False
+        self._has_left_checksums = False
         if self._newest is not None and self._has_rows(self._newest.end):
             raise StreamError(
                 f"The table {self._table} has rows of messages that the checkpoint has not planned yet: it is ahead of "
@@ -77,15 +100,19 @@ class Sink:
                     f"Batch {batch} came again after batch {self._last}.", "Start the stream again."
                 )
             if not self._has(batch):
-                if self._is_small(batch):
-                    # One file instead of one a partition: files of a stream are many, and stay for a week.
-                    rows = rows.coalesce(1)
+                self._set_checksums(rows)
                 with explained():
-                    rows.write.format("delta").mode("append").save(str(self._table))
+                    append(rows, self._table, small=self._is_small(batch))
             self._last = batch
         except StreamError as error:
             self.failure = error
             raise
+
+    def _set_checksums(self, rows: DataFrame) -> None:
+        if self.leaves_checksums != self._has_left_checksums:
+            self._has_left_checksums = self.leaves_checksums
+            # Of the session of the batches, which Spark has cloned for the query.
+            rows.sparkSession.conf.set(CHECKSUM_FILES, self.leaves_checksums)
 
     def _is_small(self, batch: int) -> bool:
         folder, topic = checkpoint(self._settings), self._settings.topic

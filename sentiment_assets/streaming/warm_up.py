@@ -1,11 +1,10 @@
-"""Warm-up: the first micro-batch of a new JVM costs 8 to 12 s (classes, JIT), so made-up ones go before it.
+"""Warm-up: the first micro-batch of a new JVM costs 8 to 12 s (classes, JIT), so others go before it.
 
-They take the same plan through a streaming query into a scratch Delta table, and Kafka's consumer reads what the
-topic has last. Nothing of it reaches the real tables.
-Does not belong here: the plan (``query``).
+What the topic has last, and made-up messages where that is too little, takes the same way as later, from Kafka through
+the plan into a table, but a scratch one.
+Does not belong here: the plan (``query``), how a batch is written (``sink``).
 """
 
-import json
 import logging
 from pathlib import Path
 
@@ -16,14 +15,18 @@ from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.runtime.files import remove_folder
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.jvm import jvm
-from sentiment_assets.streaming.query import kafka_options, predictions
+from sentiment_assets.streaming.query import predictions, read_topic
 from sentiment_assets.streaming.serving import Served
+from sentiment_assets.streaming.sink import append, is_ours
 
 log = logging.getLogger(__name__)
 
 _WARM = "sentiment.warm"
 _ROWS = 2_000
-_KAFKA_ROWS = 500
+_KAFKA_ROWS = 1_500
+_ENOUGH_ROWS = 300
+_BATCHES = 2
+"""The second runs code that the first does not: Delta goes on from its state. A new model waits for the end of them."""
 _WORDS = (
     "the",
     "not",
@@ -48,7 +51,7 @@ def warm_up(
     served: Served,
     available: dict[int, tuple[int, int]],
 ) -> None:
-    """Run made-up messages through the plan of :func:`~..query.predictions`, once in the life of a JVM.
+    """Run messages through the plan of :func:`~..query.predictions`, once in the life of a JVM.
 
     Parameters
     ----------
@@ -60,12 +63,16 @@ def warm_up(
         return
     # Where the tables are: a cluster's executors write there, and nowhere on the driver's disk.
     scratch = settings.storage_root / "tmp" / "warm-up"
+    last = {p: max(low, high - _KAFKA_ROWS // len(available)) for p, (low, high) in available.items()}
+    rows = sum(available[p][1] - first for p, first in last.items())
     remove_folder(scratch)
     try:
-        _stream_into(
-            scratch, predictions(_made_up(spark, settings.topic), served.model, "warm-up", served.band)
-        )
-        _read_kafka(spark, settings, cluster, available)
+        if rows < _ENOUGH_ROWS:
+            _stream_into(scratch / "made-up", _made_up(spark, settings.topic), settings, served)
+        if rows:
+            at_most = max(rows // _BATCHES, len(available))
+            messages = read_topic(spark, settings, cluster, at_most=at_most, start=last)
+            _stream_into(scratch / "read", messages, settings, served)
         system.setProperty(_WARM, "yes")
     finally:
         remove_folder(scratch)
@@ -94,31 +101,16 @@ def _made_up(spark: SparkSession, topic: str) -> DataFrame:
     )
 
 
-def _stream_into(scratch: Path, frame: DataFrame) -> None:
-    query = (
-        frame.writeStream.format("delta")
-        .queryName("warm-up")
+def _stream_into(scratch: Path, messages: DataFrame, settings: Settings, served: Served) -> None:
+    """Score messages by a streaming query that writes as the real one does."""
+    frame, table = predictions(messages, served.model, served.version, served.band), scratch / "table"
+    writer = (
+        frame.writeStream.queryName("warm-up")
         .trigger(availableNow=True)
         .option("checkpointLocation", str(scratch / "checkpoint"))
-        .option("path", str(scratch / "table"))
-        .start()
     )
-    query.awaitTermination()
-
-
-def _read_kafka(
-    spark: SparkSession, settings: Settings, cluster: Cluster, available: dict[int, tuple[int, int]]
-) -> None:
-    last = {p: (max(low, high - _KAFKA_ROWS), high) for p, (low, high) in available.items() if high > low}
-    if not last:
-        return
-    (
-        spark.read.format("kafka")
-        .options(**kafka_options(cluster))
-        .option("assign", json.dumps({settings.topic: sorted(last)}))
-        .option("startingOffsets", json.dumps({settings.topic: {p: low for p, (low, _) in last.items()}}))
-        .option("endingOffsets", json.dumps({settings.topic: {p: high for p, (_, high) in last.items()}}))
-        .load()
-        .agg(F.count("value"))
-        .collect()
-    )
+    if is_ours(settings):
+        writer = writer.foreachBatch(lambda rows, _: append(rows, table, small=True))
+    else:
+        writer = writer.format("delta").option("path", str(table))
+    writer.start().awaitTermination()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 
 from sentiment_assets.failures import TableError
 from sentiment_assets.lake.log import pin, trim
@@ -234,6 +235,15 @@ def test_the_nightly_care_does_not_make_a_table_forget_what_it_was_made_of(spark
         delta.vacuum(spark, path)
     assert delta.table_version(path) == version
     assert read_provenance(path).source_note == "made up"
+
+
+def test_local_properties_are_for_a_table_on_this_machine(path, monkeypatch):
+    here = replace(TABLE, local_properties={"delta.checkpointInterval": "1000000000"})
+    delta.ensure_table(path, here)
+    assert DeltaTable(str(path)).metadata().configuration["delta.checkpointInterval"] == "1000000000"
+    monkeypatch.setattr(delta, "is_local", lambda _: False)
+    delta.ensure_table(path, here)
+    assert DeltaTable(str(path)).metadata().configuration["delta.checkpointInterval"] == "200"
 
 
 def test_a_table_of_an_older_release_gets_todays_properties(spark, path):

@@ -10,7 +10,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from sentiment_assets.lake import log as logs
-from sentiment_assets.lake.log import Archive, pin, trim
+from sentiment_assets.lake.log import Archive, checkpoint, pin, trim
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.sinks.changes import TableChanges
 from sentiment_assets_tests.peers.predictions import append, checksum, table_rows
@@ -42,6 +42,18 @@ def test_commits_before_an_old_enough_checkpoint_leave_the_log_and_no_row_is_los
     assert trim(table, keep=9, least=1) == 0
     append(table, 300, 309)
     assert DeltaTable(str(table)).version() == COMMITS
+
+
+def test_a_checkpoint_is_written_when_the_newest_is_old(table: Path) -> None:
+    before = checksum(table_rows(table))
+    assert not checkpoint(table, every=10), "the one at version 20 is nine commits old"
+    assert checkpoint(table, every=9)
+    assert (table / "_delta_log" / f"{COMMITS - 1:020}.checkpoint.parquet").exists()
+    assert not checkpoint(table, every=1)
+    for file in (table / "_delta_log").glob("*.json"):
+        if int(file.stem) < COMMITS - 1:
+            file.unlink()
+    assert checksum(table_rows(table)) == before
 
 
 def test_a_few_commits_are_not_worth_a_file_of_the_archive(table: Path) -> None:
