@@ -51,6 +51,7 @@ soak: $(VENV)/.dev ## An hour of operation: make soak ARGS="--minutes 60"
 	@exec $(BIN)/python -m sentiment_assets_tests.chaos.soak $(ARGS)
 
 test: setup lint ## Lint, types and the tests with coverage (needs Java; 15 to 20 minutes on 2 cores)
+	-@$(BIN)/python -m sentiment_assets.local.class_archive
 	@exec $(BIN)/pytest --cov --cov-report=term:skip-covered $(ARGS)
 
 test-fast: $(VENV)/.dev ## Unit tests without a JVM, two to three minutes

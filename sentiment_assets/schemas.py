@@ -132,7 +132,7 @@ LAST_MOMENT = "9999-12-31T00:00:00Z"
 """Later times are none that every reader of the tables can hold; a producer's clock may claim any."""
 
 # Readers without a JVM (delta-rs) need the basic reader features: no deletion vectors, no column mapping.
-# A checkpoint every 200 commits instead of every 10 spares the stream a stall of 2-8 s (measured).
+# Elsewhere than on this machine: a checkpoint every 200 commits instead of every 10 spares the stream a stall of 2-8 s.
 _STREAM_PROPERTIES = {
     "delta.checkpointInterval": "200",
     "delta.enableDeletionVectors": "false",

@@ -21,6 +21,7 @@ from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.cluster import BROKER, Cluster, find_cluster
 from sentiment_assets.kafka.replay import ReplayResult, replay_file
+from sentiment_assets.local import class_archive
 from sentiment_assets.local.artefacts import Tweets
 from sentiment_assets.local.figures import Figures, read_figures
 from sentiment_assets.local.first_training import train_through_dagster
@@ -34,7 +35,7 @@ from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
-from sentiment_assets.runtime.processes import reap_recorded
+from sentiment_assets.runtime.processes import ManagedProcess, reap_recorded
 from sentiment_assets.settings import Settings, location, variable
 from sentiment_assets.sources import TrainingSource, resolve
 from sentiment_assets.sources.choice import SAMPLE
@@ -144,7 +145,7 @@ def up(settings: Settings, options: UpOptions, console: Console) -> None:
             console.print(
                 f"           run {run.run_id[:8]} ({run.job_name}) of an earlier crash marked failed"
             )
-        stop.started += NAMES
+        stop.started += [*NAMES, class_archive.NAME]
         cleanup.callback(stop.unless_hurried, lambda: _stop_services(settings, services, console))
         services.start(lambda text: console.print(f"dagster    {text}"))
         console.print(f"[bold]ui         {services.url}[/]  (lineage: {services.url}/asset-groups)")
@@ -256,6 +257,9 @@ def _stream(
     producer.start()
     shown = 0.0
     figures: Figures | None = None
+    archiving: ManagedProcess | None = None
+    archived = False
+    reap_recorded(settings, [class_archive.NAME])
     try:
         while not stop.wait(1.0):
             try:
@@ -285,6 +289,10 @@ def _stream(
                     console.print(
                         f"live       {producer.text} · {figures.text}", markup=False, highlight=False
                     )
+                if figures.scored and not archived:
+                    archived, archiving = True, class_archive.make_aside(settings)
+                if archiving is not None and not archiving.alive:
+                    archiving = None
                 if options.exit_when_drained and producer.finished and figures.drained:
                     console.print("drained    every message is scored or a dead letter", style="bold green")
                     return
@@ -296,6 +304,8 @@ def _stream(
                     console.print("disk       full; what died is started when there is room", style="yellow")
     finally:
         stop.event.set()
+        if archiving is not None:
+            archiving.stop(grace_seconds=1)
         producer.join(timeout=15)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deltalake.exceptions import DeltaError
 from pyspark.sql import SparkSession
 
 from sentiment_assets.lake.cleaning import remove_old_files
@@ -30,6 +31,28 @@ SMALL_FILES = 64
 _DAY_SECONDS = 86_400
 
 
+def keep_logs_short(settings: Settings) -> None:
+    """Write checkpoints that are due and trim the logs of the stream's tables; starts no JVM.
+
+    Raises
+    ------
+    OSError
+        When the disk is full.
+    """
+    for table in (PREDICTIONS, DEAD_LETTERS):
+        path = settings.table(table.name)
+        if not (is_local(path) and table_exists(path)):
+            continue
+        try:
+            checkpoint(path)
+        except DeltaError as error:
+            # Without it the log is longer, and the next look may succeed.
+            log.warning("No checkpoint of %s was written: %s", table.name, error)
+        trimmed = trim(path)
+        if trimmed:
+            log.info("Moved %d commits of %s into the archive", trimmed, table.name)
+
+
 def care_for_tables(spark: SparkSession, settings: Settings) -> None:
     """Compact each table of the stream when it has many small files, keep its log short, vacuum it daily.
 
@@ -40,6 +63,7 @@ def care_for_tables(spark: SparkSession, settings: Settings) -> None:
     OSError
         When the log cannot be trimmed.
     """
+    keep_logs_short(settings)
     for table in (PREDICTIONS, DEAD_LETTERS):
         path = settings.table(table.name)
         if not table_exists(path):
@@ -48,11 +72,6 @@ def care_for_tables(spark: SparkSession, settings: Settings) -> None:
             with _file_sizes(spark):
                 left = compact(spark, path)
             log.info("Compacted %s to %d files", table.name, left.files)
-        if is_local(path):
-            checkpoint(path)
-            trimmed = trim(path)
-            if trimmed:
-                log.info("Moved %d commits of %s into the archive", trimmed, table.name)
         stamp = settings.checkpoints / f"{table.name}.vacuumed"
         if not stamp.exists() or abs(time.time() - stamp.stat().st_mtime) > _DAY_SECONDS:
             if stamp.exists() and is_local(path):

@@ -26,7 +26,7 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import writer_lock
 from sentiment_assets.spark.session import write_no_checksum_files
 from sentiment_assets.streaming import handover
-from sentiment_assets.streaming.care import care_for_tables
+from sentiment_assets.streaming.care import care_for_tables, keep_logs_short
 from sentiment_assets.streaming.causes import death_of, explained
 from sentiment_assets.streaming.dead_letters import DeadLetters
 from sentiment_assets.streaming.exclusive import hold_stream_lock
@@ -239,6 +239,8 @@ class _Lease:
             pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
             if self._warm:
                 self._say_ready()
+            # Also in leases that are too short for care.
+            self._care = pulse.beside(lambda: keep_logs_short(self._settings))
             reports = Reports(query, self._settings.topic)
             reason = self._follow(query, reports, letters, version)
             log.info("The lease ends: %s", reason.text)
@@ -339,9 +341,7 @@ class _Lease:
                 left = self._ends.lease_seconds - (now - ready)
                 reason = self._reason_from_outside(version, due=left <= 0)
                 self._sink.leaves_checksums = self._is_about_to_hand_over(left)
-                if not self._sink.leaves_checksums:
-                    # Its end would be waited for, and its last commit has no checksum: the successor cares soon enough.
-                    self._care_if_due(now)
+                self._look_after(now)
             if reason is not None:
                 return reason
             time.sleep(_TICK_SECONDS)
@@ -393,21 +393,25 @@ class _Lease:
 
     def _is_about_to_hand_over(self, left: float) -> bool:
         """Whether a successor prepares itself, and this lease (seconds ``left``) will not go on much longer."""
-        soon = self._due_since is not None or left < _NEAR_SECONDS
+        near = min(_NEAR_SECONDS, self._ends.lease_seconds / 4)
+        soon = self._due_since is not None or left < near
         return soon and self._ends.may_be_succeeded and handover.is_alive(read_standby(self._settings))
 
-    def _care_if_due(self, now: float) -> None:
-        """Once a minute, and when rows are staged, look after the tables beside the query; a failure ends the lease."""
+    def _look_after(self, now: float) -> None:
+        """Care for the tables once a minute, and commit staged rows, beside the query; a failure ends the lease.
+
+        A lease that is about to hand over leaves the care to its successor: its end would be waited for.
+        """
         if self._care is not None and self._care.done():
             self._care.result()
             self._care = None
-        if self._care is None and (now - self._cared >= _CARE_SECONDS or waiting_jobs(self._settings)):
+        if self._care is not None:
+            return
+        if now - self._cared >= _CARE_SECONDS and not self._sink.leaves_checksums:
             self._cared = now
-            self._care = self._pulse.beside(self._look_after_tables)
-
-    def _look_after_tables(self) -> None:
-        commit_waiting(self._spark, self._settings)
-        care_for_tables(self._spark, self._settings)
+            self._care = self._pulse.beside(lambda: care_for_tables(self._spark, self._settings))
+        elif waiting_jobs(self._settings):
+            self._care = self._pulse.beside(lambda: commit_waiting(self._spark, self._settings))
 
     def _newer_model(self, version: str) -> str | None:
         """Another version that is chosen now; a damaged pointer is no reason to stop scoring."""

@@ -55,11 +55,13 @@ def read_topic(
         Most messages of one micro-batch; as the settings say when left out. Spark rounds the share of each partition
         down.
     start
-        First offset by partition where there is no checkpoint; ``None``: the start of the topic.
+        First offset by partition where there is no checkpoint, for a look that may miss what retention takes in this
+        moment; ``None``: the start of the topic, and nothing may be missing.
     """
     return (
         spark.readStream.format("kafka")
         .options(**kafka_options(cluster))
+        .option("failOnDataLoss", start is None)
         .option("subscribe", settings.topic)
         .option("startingOffsets", "earliest" if start is None else json.dumps({settings.topic: start}))
         .option("maxOffsetsPerTrigger", at_most or settings.max_offsets_per_trigger)

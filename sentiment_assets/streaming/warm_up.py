@@ -14,6 +14,7 @@ from pyspark.sql import functions as F
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.runtime.files import remove_folder
 from sentiment_assets.settings import Settings
+from sentiment_assets.streaming.causes import explained
 from sentiment_assets.streaming.jvm import jvm
 from sentiment_assets.streaming.query import predictions, read_topic
 from sentiment_assets.streaming.serving import Served
@@ -57,6 +58,11 @@ def warm_up(
     ----------
     available
         First and next offset of each partition of the topic.
+
+    Raises
+    ------
+    StreamError
+        When the topic cannot be read or the scratch table not be written.
     """
     system = jvm(spark).java.lang.System
     if system.getProperty(_WARM) is not None:
@@ -68,7 +74,7 @@ def warm_up(
     remove_folder(scratch)
     try:
         if rows < _ENOUGH_ROWS:
-            _stream_into(scratch / "made-up", _made_up(spark, settings.topic), settings, served)
+            rehearse(spark, settings, served, scratch / "made-up")
         if rows:
             at_most = max(rows // _BATCHES, len(available))
             messages = read_topic(spark, settings, cluster, at_most=at_most, start=last)
@@ -76,6 +82,11 @@ def warm_up(
         system.setProperty(_WARM, "yes")
     finally:
         remove_folder(scratch)
+
+
+def rehearse(spark: SparkSession, settings: Settings, served: Served, scratch: Path) -> None:
+    """Score made-up messages in one batch, and write them into ``scratch``, where a second call goes on."""
+    _stream_into(scratch, _made_up(spark, settings.topic), settings, served)
 
 
 def _made_up(spark: SparkSession, topic: str) -> DataFrame:
@@ -110,7 +121,11 @@ def _stream_into(scratch: Path, messages: DataFrame, settings: Settings, served:
         .option("checkpointLocation", str(scratch / "checkpoint"))
     )
     if is_ours(settings):
-        writer = writer.foreachBatch(lambda rows, _: append(rows, table, small=True))
+        # The query reads up to what the topic has when it starts, which may be far more than two batches.
+        writer = writer.foreachBatch(
+            lambda rows, number: append(rows, table, small=True) if number < _BATCHES else None
+        )
     else:
         writer = writer.format("delta").option("path", str(table))
-    writer.start().awaitTermination()
+    with explained():
+        writer.start().awaitTermination()

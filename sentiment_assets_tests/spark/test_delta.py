@@ -16,6 +16,7 @@ from sentiment_assets.lake.log import pin, trim
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.resources.provenance import Provenance, read_provenance
 from sentiment_assets.schemas import Column, Table
+from sentiment_assets.settings import location
 from sentiment_assets.spark import delta
 
 TABLE = Table(
@@ -237,13 +238,13 @@ def test_the_nightly_care_does_not_make_a_table_forget_what_it_was_made_of(spark
     assert read_provenance(path).source_note == "made up"
 
 
-def test_local_properties_are_for_a_table_on_this_machine(path, monkeypatch):
+def test_local_properties_are_for_a_table_on_this_machine(path, tmp_path):
     here = replace(TABLE, local_properties={"delta.checkpointInterval": "1000000000"})
     delta.ensure_table(path, here)
     assert DeltaTable(str(path)).metadata().configuration["delta.checkpointInterval"] == "1000000000"
-    monkeypatch.setattr(delta, "is_local", lambda _: False)
-    delta.ensure_table(path, here)
-    assert DeltaTable(str(path)).metadata().configuration["delta.checkpointInterval"] == "200"
+    elsewhere = location(f"file://{tmp_path}/objects/rows")
+    delta.ensure_table(elsewhere, here)
+    assert DeltaTable(str(elsewhere)).metadata().configuration["delta.checkpointInterval"] == "200"
 
 
 def test_a_table_of_an_older_release_gets_todays_properties(spark, path):

@@ -1,0 +1,206 @@
+"""Making the archive of classes: a JVM of its own does in small what training and the stream do, and writes it.
+
+Half a minute of two cores, once for each Java and release of the jars. ``up`` does it beside the stream at the lowest
+priority, ``make test`` before the tests. Does not belong here: who uses it (``spark.session``).
+"""
+
+import argparse
+import contextlib
+import logging
+import os
+import random
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sentiment_assets.failures import SentimentError, SetupError
+from sentiment_assets.runtime.class_archive import archive_of, is_chosen_by_a_person
+from sentiment_assets.runtime.processes import ManagedProcess
+from sentiment_assets.settings import Settings
+
+log = logging.getLogger(__name__)
+
+NAME = "class-archive"
+"""Of the process that makes it, and of its log."""
+_EXIT_SECONDS, _OTHERS_SECONDS = 300, 600
+_ROWS, _SEED = 600, 1
+_KEPT = 3
+_WORDS = (
+    "love",
+    "hate",
+    "rain",
+    "sun",
+    "not",
+    "so",
+    "happy",
+    "sad",
+    "work",
+    "today",
+    "!",
+    ":)",
+    "coffee",
+    "@you",
+)
+
+
+def make_archive(settings: Settings) -> bool:
+    """Make the archive of this Java and these jars, unless it is there, was tried in vain, or a person chose another.
+
+    Returns
+    -------
+    bool
+        Whether it is there now. A Java that cannot archive classes is no failure: JVMs start as ever.
+
+    Raises
+    ------
+    SetupError
+        When Java or the jars are missing, or the JVM does not start or fails.
+    OSError
+        When the disk is full.
+    """
+    archive = archive_of(settings)
+    if not _is_wanted(archive):
+        return archive.exists()
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(archive.with_suffix(".lock"), timeout=_OTHERS_SECONDS):
+        if _is_wanted(archive):
+            partial = archive.with_suffix(".partial")
+            partial.unlink(missing_ok=True)
+            status = _run_jvm(settings, partial)
+            if status != 0:
+                partial.unlink(missing_ok=True)
+                raise SetupError(
+                    f"The JVM that archives its classes ended with {status}.", "Free some disk or memory."
+                )
+            if partial.exists():
+                partial.replace(archive)
+                _forget_old(archive.parent)
+            else:
+                _in_vain(archive).touch()
+    return archive.exists()
+
+
+def make_aside(settings: Settings) -> ManagedProcess | None:
+    """Start a process of the lowest priority that makes the archive; ``None`` when there is nothing to do."""
+    try:
+        if not _is_wanted(archive_of(settings)):
+            return None
+        command = [sys.executable, "-m", "sentiment_assets.local.class_archive", "--aside"]
+        env = os.environ | {"SENTIMENT_HOME": str(settings.root)}
+        return ManagedProcess.start(NAME, command, settings=settings, env=env)
+    except (SetupError, OSError) as error:
+        # A full disk, for one: what runs goes on without it.
+        log.warning("No archive of classes is made: %s", error)
+        return None
+
+
+def _is_wanted(archive: Path) -> bool:
+    return not is_chosen_by_a_person() and not archive.exists() and not _in_vain(archive).exists()
+
+
+def _in_vain(archive: Path) -> Path:
+    """Says that this Java can make no archive."""
+    return archive.with_suffix(".none")
+
+
+def _run_jvm(settings: Settings, archive: Path) -> int:
+    """Let a JVM work and write the archive at its end; returns its exit status."""
+    from pyspark import SparkContext
+
+    from sentiment_assets.spark.session import build_session, spark_conf
+
+    if SparkContext._gateway is not None:
+        raise SetupError("This process has a JVM already.", "Make the archive in a process of its own.")
+
+    with tempfile.TemporaryDirectory(prefix="sentiment-classes-") as folder:
+        own = Settings(
+            home=Path(folder), storage=None, jar_cache=settings.jar_cache, spark_master="local[*]"
+        ).prepare()
+        name = "spark.driver.extraJavaOptions"
+        options = spark_conf(own, role="stream", app_name=NAME)[name]
+        spark = build_session(
+            own,
+            role="stream",
+            app_name=NAME,
+            extra={name: f"{options} {shlex.quote(f'-XX:ArchiveClassesAtExit={archive}')}"},
+        )
+        gateway = spark.sparkContext._gateway
+        assert gateway is not None  # noqa: S101  a session that runs has its gateway
+        jvm = gateway.proc
+        try:
+            _typical_work(spark, own)
+            spark.stop()
+            gateway.shutdown()
+            # The JVM ends with its standard input, and writes the archive at its end.
+            jvm.stdin.close()
+            return int(jvm.wait(_EXIT_SECONDS))
+        finally:
+            jvm.kill()
+
+
+def _typical_work(spark, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    """Fit, save, load and compile a model on made-up texts, and score made-up messages by it both ways."""
+    from pyspark.ml import PipelineModel
+
+    from sentiment_assets.spark.compiled.export import export_tables
+    from sentiment_assets.spark.compiled.model import CompiledModel
+    from sentiment_assets.spark.delta import compact
+    from sentiment_assets.spark.features import VARIANTS
+    from sentiment_assets.spark.training import ALGORITHMS, fit_configurations
+    from sentiment_assets.streaming.serving import Served
+    from sentiment_assets.streaming.warm_up import rehearse
+
+    chance = random.Random(_SEED)  # noqa: S311  not for secrets
+    rows = [(" ".join(chance.choices(_WORDS, k=9)), float(number % 2)) for number in range(_ROWS)]
+    train = spark.createDataFrame(rows, "text STRING, label DOUBLE").cache()
+    algorithm = ALGORITHMS["logistic_regression"]
+    fitted = next(
+        fit_configurations(VARIANTS["nb_ngrams"], None, [(algorithm, algorithm.defaults)], train, seed=_SEED)
+    )
+    stored, tables = settings.models / "pipeline", settings.models / "tables"
+    fitted.model.write().save(str(stored))
+    tables.mkdir()
+    export_tables(fitted.model).save(tables)
+    scratch = settings.lake / "scratch"
+    for model in (PipelineModel.load(str(stored)), CompiledModel(tables, settings.kernel_cache)):
+        for _ in range(2):
+            rehearse(spark, settings, Served("made-up", model, ""), scratch)
+    compact(spark, scratch / "table")
+    spark.read.format("delta").load(str(scratch / "table")).groupBy("sentiment").count().collect()
+
+
+def _forget_old(folder: Path) -> None:
+    """Archives of earlier releases are of no use."""
+    archives = sorted(folder.glob("*.jsa"), key=lambda file: file.stat().st_mtime)
+    for file in [*archives[:-_KEPT], *folder.glob("*.partial")]:
+        file.unlink(missing_ok=True)
+
+
+def main() -> int:
+    """Make it: ``python -m sentiment_assets.local.class_archive``; exit status 0 or 1."""
+    parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
+    parser.add_argument("--aside", action="store_true", help="at the lowest priority")
+    if parser.parse_args().aside:
+        os.nice(19)
+        # Where Linux groups processes by session, niceness counts within a group alone.
+        with contextlib.suppress(OSError):
+            Path("/proc/self/autogroup").write_text("19")
+    # So that the JVM is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    try:
+        made = make_archive(Settings.from_env())
+    except (SentimentError, OSError, Timeout, subprocess.TimeoutExpired) as error:
+        sys.stderr.write(f"No archive of classes was made; JVMs start as ever. {error}\n")
+        return 1
+    if not made:
+        sys.stderr.write("This Java makes no archive of classes; JVMs start as ever.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
