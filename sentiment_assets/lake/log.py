@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,8 +65,7 @@ def trim(path: Path, *, keep: int = KEEP_COMMITS, least: int = LEAST_COMMITS) ->
     log = path / "_delta_log"
     names = [entry.name for entry in os.scandir(log)]
     commits = sorted(int(name[:20]) for name in names if re.fullmatch(r"\d{20}\.json", name))
-    checkpoints = [int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name))]
-    base = max((one for one in checkpoints if commits and one <= commits[-1] - keep), default=0)
+    base = max((one for one in _checkpoints(names) if commits and one <= commits[-1] - keep), default=0)
     pinned = _pins(path)
     old = [version for version in commits if version < base and version not in pinned]
     if len(old) < least:
@@ -98,12 +97,7 @@ def checkpoint(path: Path, *, every: int = CHECKPOINT_COMMITS) -> bool:
     DeltaError, OSError
         When the log cannot be read, or the disk is full.
     """
-    versions = (
-        int(match[1])
-        for entry in os.scandir(path / "_delta_log")
-        if (match := _CHECKPOINT.fullmatch(entry.name))
-    )
-    newest = max(versions, default=0)
+    newest = max(_checkpoints(entry.name for entry in os.scandir(path / "_delta_log")), default=0)
     table = open_table(path)
     if table.version() - newest < every:
         return False
@@ -177,6 +171,10 @@ def removals(path: Path) -> Iterator[dict[str, Any]]:
 
 def _removed(actions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     return (action["remove"] for action in actions if "remove" in action)
+
+
+def _checkpoints(names: Iterable[str]) -> Iterator[int]:
+    return (int(match[1]) for name in names if (match := _CHECKPOINT.fullmatch(name)))
 
 
 def _pins(path: Path) -> set[int]:

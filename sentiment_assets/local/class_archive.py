@@ -1,6 +1,6 @@
 """Making the archive of classes: a JVM of its own does in small what training and the stream do, and writes it.
 
-Half a minute of two cores, once for each Java and release of the jars. ``up`` does it beside the stream at the lowest
+A minute, once for each Java and release of the jars. ``up`` does it beside the stream at the lowest
 priority, ``make test`` before the tests. Does not belong here: who uses it (``spark.session``).
 """
 
@@ -8,20 +8,25 @@ import argparse
 import contextlib
 import logging
 import os
-import random
 import shlex
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from sentiment_assets.failures import SentimentError, SetupError
 from sentiment_assets.runtime.class_archive import archive_of, is_chosen_by_a_person
-from sentiment_assets.runtime.processes import ManagedProcess
+from sentiment_assets.runtime.processes import ManagedProcess, reap_recorded
 from sentiment_assets.settings import Settings
+from sentiment_assets.sources.generated import tweets
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
@@ -30,22 +35,7 @@ NAME = "class-archive"
 _EXIT_SECONDS, _OTHERS_SECONDS = 300, 600
 _ROWS, _SEED = 600, 1
 _KEPT = 3
-_WORDS = (
-    "love",
-    "hate",
-    "rain",
-    "sun",
-    "not",
-    "so",
-    "happy",
-    "sad",
-    "work",
-    "today",
-    "!",
-    ":)",
-    "coffee",
-    "@you",
-)
+_ABANDONED_SECONDS = 3_600
 
 
 def make_archive(settings: Settings) -> bool:
@@ -85,18 +75,44 @@ def make_archive(settings: Settings) -> bool:
     return archive.exists()
 
 
-def make_aside(settings: Settings) -> ManagedProcess | None:
-    """Start a process of the lowest priority that makes the archive; ``None`` when there is nothing to do."""
-    try:
-        if not _is_wanted(archive_of(settings)):
+class Aside:
+    """A process of the lowest priority that makes the archive where it is wanted.
+
+    Parameters
+    ----------
+    settings
+        Name the home, whose earlier process of this kind is ended.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._begun = settings, False
+        self._process: ManagedProcess | None = None
+        reap_recorded(settings, [NAME])
+
+    def begin(self) -> None:
+        """Start it, the first time this is called; later calls take note of its end."""
+        if not self._begun:
+            self._begun = True
+            self._process = self._start()
+        elif self._process is not None and not self._process.alive:
+            self._process = None
+
+    def end(self) -> None:
+        """End it, made or not."""
+        if self._process is not None:
+            self._process.stop(grace_seconds=1)
+
+    def _start(self) -> ManagedProcess | None:
+        try:
+            if not _is_wanted(archive_of(self._settings)):
+                return None
+            command = [sys.executable, "-m", "sentiment_assets.local.class_archive", "--aside"]
+            env = os.environ | {"SENTIMENT_HOME": str(self._settings.root)}
+            return ManagedProcess.start(NAME, command, settings=self._settings, env=env)
+        except (SetupError, OSError) as error:
+            # A full disk, for one: what runs goes on without it.
+            log.warning("No archive of classes is made: %s", error)
             return None
-        command = [sys.executable, "-m", "sentiment_assets.local.class_archive", "--aside"]
-        env = os.environ | {"SENTIMENT_HOME": str(settings.root)}
-        return ManagedProcess.start(NAME, command, settings=settings, env=env)
-    except (SetupError, OSError) as error:
-        # A full disk, for one: what runs goes on without it.
-        log.warning("No archive of classes is made: %s", error)
-        return None
 
 
 def _is_wanted(archive: Path) -> bool:
@@ -143,7 +159,7 @@ def _run_jvm(settings: Settings, archive: Path) -> int:
             jvm.kill()
 
 
-def _typical_work(spark, settings: Settings) -> None:  # type: ignore[no-untyped-def]
+def _typical_work(spark: "SparkSession", settings: Settings) -> None:
     """Fit, save, load and compile a model on made-up texts, and score made-up messages by it both ways."""
     from pyspark.ml import PipelineModel
 
@@ -155,8 +171,7 @@ def _typical_work(spark, settings: Settings) -> None:  # type: ignore[no-untyped
     from sentiment_assets.streaming.serving import Served
     from sentiment_assets.streaming.warm_up import rehearse
 
-    chance = random.Random(_SEED)  # noqa: S311  not for secrets
-    rows = [(" ".join(chance.choices(_WORDS, k=9)), float(number % 2)) for number in range(_ROWS)]
+    rows = [(text, float(target > 0)) for target, *_, text in tweets(_ROWS, _SEED)]
     train = spark.createDataFrame(rows, "text STRING, label DOUBLE").cache()
     algorithm = ALGORITHMS["logistic_regression"]
     fitted = next(
@@ -175,10 +190,14 @@ def _typical_work(spark, settings: Settings) -> None:  # type: ignore[no-untyped
 
 
 def _forget_old(folder: Path) -> None:
-    """Archives of earlier releases are of no use."""
-    archives = sorted(folder.glob("*.jsa"), key=lambda file: file.stat().st_mtime)
-    for file in [*archives[:-_KEPT], *folder.glob("*.partial")]:
+    """Keep what was used last, and nothing that was left half written."""
+    used = {file: file.stat().st_mtime for file in folder.glob("*.jsa")}
+    for file in sorted(used, key=used.__getitem__)[:-_KEPT]:
         file.unlink(missing_ok=True)
+    for file in folder.glob("*.partial"):
+        # A younger one may be another checkout's.
+        if time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
+            file.unlink(missing_ok=True)
 
 
 def main() -> int:

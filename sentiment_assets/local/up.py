@@ -35,7 +35,7 @@ from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
-from sentiment_assets.runtime.processes import ManagedProcess, reap_recorded
+from sentiment_assets.runtime.processes import reap_recorded
 from sentiment_assets.settings import Settings, location, variable
 from sentiment_assets.sources import TrainingSource, resolve
 from sentiment_assets.sources.choice import SAMPLE
@@ -257,9 +257,7 @@ def _stream(
     producer.start()
     shown = 0.0
     figures: Figures | None = None
-    archiving: ManagedProcess | None = None
-    archived = False
-    reap_recorded(settings, [class_archive.NAME])
+    archiving = class_archive.Aside(settings)
     try:
         while not stop.wait(1.0):
             try:
@@ -289,10 +287,8 @@ def _stream(
                     console.print(
                         f"live       {producer.text} · {figures.text}", markup=False, highlight=False
                     )
-                if figures.scored and not archived:
-                    archived, archiving = True, class_archive.make_aside(settings)
-                if archiving is not None and not archiving.alive:
-                    archiving = None
+                if figures.scored:
+                    archiving.begin()
                 if options.exit_when_drained and producer.finished and figures.drained:
                     console.print("drained    every message is scored or a dead letter", style="bold green")
                     return
@@ -304,8 +300,7 @@ def _stream(
                     console.print("disk       full; what died is started when there is room", style="yellow")
     finally:
         stop.event.set()
-        if archiving is not None:
-            archiving.stop(grace_seconds=1)
+        archiving.end()
         producer.join(timeout=15)
 
 

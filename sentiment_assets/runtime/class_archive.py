@@ -7,6 +7,7 @@ Belongs here: where the archive is, and what a JVM is given to use it. Does not 
 (``local.class_archive``).
 """
 
+import contextlib
 import hashlib
 import os
 import shlex
@@ -66,9 +67,14 @@ def sharing_options(settings: Settings) -> list[str]:
         return []
     try:
         archive = archive_of(settings)
+        if not archive.is_file():
+            return []
     except OSError:
         return []
-    return [shlex.quote(f"-XX:SharedArchiveFile={archive}")] if archive.is_file() else []
+    with contextlib.suppress(OSError):
+        # Those used last are kept; a read-only cache keeps all.
+        os.utime(archive)
+    return [shlex.quote(f"-XX:SharedArchiveFile={archive}")]
 
 
 def is_chosen_by_a_person() -> bool:
@@ -79,9 +85,8 @@ def is_chosen_by_a_person() -> bool:
 
 def _java(java: Java) -> tuple[str, str]:
     release = java.home / "release"
-    return str(java.home), release.read_text(errors="replace") if release.is_file() else _stamp(
-        java.executable
-    )
+    told = release.read_text(errors="replace") if release.is_file() else _stamp(java.executable)
+    return str(java.home), told
 
 
 def _spark_jars() -> list[Path]:
