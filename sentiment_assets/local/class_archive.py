@@ -12,15 +12,17 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
+import psutil
 from filelock import FileLock, Timeout
 
 from sentiment_assets.failures import SentimentError, SetupError
 from sentiment_assets.runtime.class_archive import archive_of, is_chosen_by_a_person
+from sentiment_assets.runtime.files import remove_folder
 from sentiment_assets.runtime.processes import ManagedProcess, reap_recorded
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.generated import tweets
@@ -133,9 +135,12 @@ def _run_jvm(settings: Settings, archive: Path) -> int:
     if SparkContext._gateway is not None:
         raise SetupError("This process has a JVM already.", "Make the archive in a process of its own.")
 
-    with tempfile.TemporaryDirectory(prefix="sentiment-classes-") as folder:
+    folder = settings.root / "tmp" / NAME
+    # Of one that was killed.
+    remove_folder(folder)
+    try:
         own = Settings(
-            home=Path(folder), storage=None, jar_cache=settings.jar_cache, spark_master="local[*]"
+            home=folder, storage=None, jar_cache=settings.jar_cache, spark_master="local[*]"
         ).prepare()
         name = "spark.driver.extraJavaOptions"
         options = spark_conf(own, role="stream", app_name=NAME)[name]
@@ -157,6 +162,8 @@ def _run_jvm(settings: Settings, archive: Path) -> int:
             return int(jvm.wait(_EXIT_SECONDS))
         finally:
             jvm.kill()
+    finally:
+        remove_folder(folder)
 
 
 def _typical_work(spark: "SparkSession", settings: Settings) -> None:
@@ -200,6 +207,14 @@ def _forget_old(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
+def _end_with_jvm(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End at once: an exception would get lost where Python happens to be in a callback of py4j."""
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    os._exit(1)
+
+
 def main() -> int:
     """Make it: ``python -m sentiment_assets.local.class_archive``; exit status 0 or 1."""
     parser = argparse.ArgumentParser(prog=NAME, description=__doc__)
@@ -209,8 +224,7 @@ def main() -> int:
         # Where Linux groups processes by session, niceness counts within a group alone.
         with contextlib.suppress(OSError):
             Path("/proc/self/autogroup").write_text("19")
-    # So that the JVM is ended too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGTERM, _end_with_jvm)
     try:
         made = make_archive(Settings.from_env())
     except (SentimentError, OSError, Timeout, subprocess.TimeoutExpired) as error:
