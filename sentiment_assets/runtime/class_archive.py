@@ -1,4 +1,4 @@
-"""The archive of a Spark JVM's classes, from which one needs about a third less time until it scores.
+"""The archive of a Spark JVM's classes, from which one needs about a quarter less time until it scores.
 
 Spark loads some 20,000 classes, and Scala links as many lambdas; Java keeps both ready to be mapped into memory (class
 data sharing, JEP 350). An archive fits one Java and one class path, which the JVM checks by itself: where it does not
