@@ -25,7 +25,8 @@ class Column:
 class Table:
     """A Delta table: its columns in order, row constraints (name -> SQL) and Delta properties.
 
-    ``local_properties`` are for a table on this machine, beside the others or in their place.
+    ``local_properties`` are for a table on this machine, beside the others or in their place. ``repeated``: columns
+    with few values in a file, worth a dictionary.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Table:
     constraints: dict[str, str] = field(default_factory=dict)
     properties: dict[str, str] = field(default_factory=dict)
     local_properties: dict[str, str] = field(default_factory=dict)
+    repeated: tuple[str, ...] = ()
 
     @property
     def column_names(self) -> list[str]:
@@ -179,6 +181,7 @@ PREDICTIONS = Table(
         ),
     },
     local_properties=_LOCAL_STREAM_PROPERTIES,
+    repeated=("sentiment", "model_version", "topic", "partition", "kafka_timestamp", "scored_at"),
 )
 
 DEAD_LETTERS = Table(

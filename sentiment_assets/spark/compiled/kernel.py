@@ -65,6 +65,8 @@ _BUT = _codes("but")
 _CLAUSE_ENDS = _codes(".!?,;:-")
 
 _compiled: Any = numba.njit(cache=True, nogil=True)
+# A call that hands over an array counts its references, which costs as much as a character's work.
+_inlined: Any = numba.njit(cache=True, nogil=True, inline="always")
 
 
 @_compiled
@@ -81,7 +83,7 @@ def _finish(state):
     return state if state != _NONE else _ONE
 
 
-@_compiled
+@_inlined
 def _fold(state, codes, begin, end):
     for position in range(begin, end):
         state = _absorb(state, codes[position])
@@ -200,15 +202,17 @@ def _decode(data, position, end):
 def _clean(data, begin, end, classes, codes):
     """Characters of a text with links and mentions as placeholders and runs cut to two; returns how many."""
     count, position = 0, begin
+    last = before = np.uint32(0xFFFFFFFF)
     while position < end:
         byte = data[position]
+        placed = False
         if (byte == 104 or byte == 119) and _link_at(data, position, end):
             for code in _URL:
                 count = _put(codes, count, code, classes)
             while position < end and not _is_ascii_space(data[position]):
                 position += 1
-            continue
-        if byte == 64:
+            placed = True
+        elif byte == 64:
             after = position + 1
             # The rule for links came first: a name ends where a link begins.
             while after < end and _is_name(data[after]) and not _link_at(data, after, end):
@@ -217,9 +221,21 @@ def _clean(data, begin, end, classes, codes):
                 for code in _USER:
                     count = _put(codes, count, code, classes)
                 position = after
-                continue
-        code, position = _decode(data, position, end)
-        count = _put(codes, count, code, classes)
+                placed = True
+        if placed:
+            last, before = codes[count - 1], codes[count - 2]
+            continue
+        if byte < 0x80:
+            code = np.uint32(byte)
+            position += 1
+        else:
+            code, position = _decode(data, position, end)
+        if code == last and code == before and not classes[code] & LINE_END:
+            continue
+        codes[count] = code
+        count += 1
+        before = last
+        last = code
     return count
 
 
@@ -379,18 +395,24 @@ def _piece_hashes(joined, count, classes, order, hashes):
 
 
 @_compiled
-def _view(hashes, count, slots, values, places, seen):
+def _view(hashes, count, slots, values, probed, places, seen):
     """Sum of the weights of the distinct known terms over their norm.
 
-    Three loops, so that the slots of many terms are on their way from memory at once. ``seen`` is a small table of
-    its own: each term counts once.
+    Loops of little each, so that the slots of many terms are on their way from memory at once. ``seen`` is a small
+    table of its own: each term counts once.
     """
+    mask = np.uint64(slots.size - 1)
+    for term in range(count):
+        probed[term] = slots[hashes[term] & mask]
     known = 0
     for term in range(count):
-        slot = find_slot(hashes[term], slots)
-        if slots[slot] != _NONE:
-            places[known] = slot
-            known += 1
+        slot = hashes[term] & mask
+        if probed[term] != hashes[term] and probed[term] != _NONE:
+            slot = find_slot(hashes[term], slots)
+            probed[term] = slots[slot]
+        # Without a branch, which the processor could only guess.
+        places[known] = slot
+        known += probed[term] != _NONE
     size = 16
     while size < 2 * known:
         size *= 2
@@ -459,6 +481,7 @@ def score_texts(
     padded = np.empty(0, np.uint64)
     joined = np.empty(0, np.uint32)
     hashes = np.empty(0, np.uint64)
+    probed = np.empty(0, np.uint64)
     places = np.empty(0, np.int64)
     seen = np.empty(0, np.int64)
     for row in range(result.size):
@@ -469,13 +492,14 @@ def score_texts(
             padded = np.empty(room, np.uint64)
             joined = np.empty(room, np.uint32)
             hashes = np.empty(room, np.uint64)
+            probed = np.empty(room, np.uint64)
             places = np.empty(room, np.int64)
             seen = np.empty(4 * room, np.int64)
         found = _word_hashes(codes, classes, begins, ends, tokens, negations, padded, hashes)
-        odds = intercept + _view(hashes, found, word_slots, word_values, places, seen)
+        odds = intercept + _view(hashes, found, word_slots, word_values, probed, places, seen)
         if order:
             length = _join(codes, begins, ends, tokens, joined)
             found = _piece_hashes(joined, length, classes, order, hashes)
-            odds += _view(hashes, found, piece_slots, piece_values, places, seen)
+            odds += _view(hashes, found, piece_slots, piece_values, probed, places, seen)
         # As MLlib computes it: from the probability of the other class.
         result[row] = 1.0 - 1.0 / (1.0 + np.exp(odds))
