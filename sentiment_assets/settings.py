@@ -206,7 +206,9 @@ class Settings(BaseSettings):
         default=300, ge=1, description="A streaming run with no new message for so long ends."
     )
     max_offsets_per_trigger: int = Field(
-        default=250_000, ge=1, description="Most messages of one micro-batch."
+        default=1_000_000,
+        ge=1,
+        description="Most messages of one micro-batch (50,000 of a model that only its pipeline can apply).",
     )
     neutral_band: Literal["off", "model"] = Field(
         default="off",

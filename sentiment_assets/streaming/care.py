@@ -14,11 +14,13 @@ from deltalake.exceptions import DeltaError
 from pyspark.sql import SparkSession
 
 from sentiment_assets.lake.cleaning import remove_old_files
+from sentiment_assets.lake.commits import merge_small_files
 from sentiment_assets.lake.log import checkpoint, trim
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
-from sentiment_assets.spark.delta import compact, table_exists, vacuum
+from sentiment_assets.spark.delta import FileStats, compact, file_stats, table_exists, vacuum
+from sentiment_assets.streaming.sink import Sink
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +55,13 @@ def keep_logs_short(settings: Settings) -> None:
             log.info("Moved %d commits of %s into the archive", trimmed, table.name)
 
 
-def care_for_tables(spark: SparkSession, settings: Settings) -> None:
+def care_for_tables(spark: SparkSession, settings: Settings, sink: Sink) -> None:
     """Compact each table of the stream when it has many small files, keep its log short, vacuum it daily.
+
+    Parameters
+    ----------
+    sink
+        Of the query that writes predictions: who writes that table merges its files too.
 
     Raises
     ------
@@ -69,8 +76,7 @@ def care_for_tables(spark: SparkSession, settings: Settings) -> None:
         if not table_exists(path):
             continue
         if small_files(path) >= SMALL_FILES:
-            with _file_sizes(spark):
-                left = compact(spark, path)
+            left = _compact(spark, path, None if table is DEAD_LETTERS else sink)
             log.info("Compacted %s to %d files", table.name, left.files)
         stamp = settings.checkpoints / f"{table.name}.vacuumed"
         if not stamp.exists() or abs(time.time() - stamp.stat().st_mtime) > _DAY_SECONDS:
@@ -79,6 +85,15 @@ def care_for_tables(spark: SparkSession, settings: Settings) -> None:
             elif stamp.exists():
                 vacuum(spark, path)
             stamp.touch()
+
+
+def _compact(spark: SparkSession, path: Path, sink: Sink | None) -> FileStats:
+    if sink is None or sink.spark_writes:
+        with _file_sizes(spark):
+            return compact(spark, path)
+    with sink.left_to_others():
+        merge_small_files(path, PREDICTIONS, small=SMALL_BYTES, large=LARGE_BYTES)
+    return file_stats(path)
 
 
 def small_files(path: Path) -> int:

@@ -95,6 +95,8 @@ _CAUSES = (
 )
 
 _CAUSED_BY = re.compile(r"^Caused by: (?:[\w.$]+: )?(.+)$", re.MULTILINE)
+# The last line of a Python worker's traceback.
+_RAISED = re.compile(r"^((?:\w+\.)*\w+(?:Error|Exception)\b.*)$", re.MULTILINE)
 _MAX_CAUSES = 20
 _MAX_CHARACTERS = 300
 
@@ -170,6 +172,9 @@ def _words(error: Exception) -> str:
 
 
 def _root_cause(trace: str) -> str:
+    _, found, traceback = trace.partition("Traceback (most recent call last):")
+    if found and (raised := _RAISED.findall(traceback)):
+        return str(raised[-1])[:_MAX_CHARACTERS].rstrip(". ")
     causes = _CAUSED_BY.findall(trace)
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     cause = causes[-1] if causes else (lines[0] if lines else "no message")

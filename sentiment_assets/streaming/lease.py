@@ -38,7 +38,7 @@ from sentiment_assets.streaming.pairing import ensure_pair
 from sentiment_assets.streaming.positions import committed_offsets, first_offsets
 from sentiment_assets.streaming.progress import Batch, Progress
 from sentiment_assets.streaming.pulse import Pulse
-from sentiment_assets.streaming.query import predictions, read_topic, start
+from sentiment_assets.streaming.query import planned, read_topic, start
 from sentiment_assets.streaming.reports import Reports
 from sentiment_assets.streaming.reset import finish_reset
 from sentiment_assets.streaming.serving import Served, serve, version_to_serve
@@ -231,10 +231,8 @@ class _Lease:
         with explained():
             at_most = _batch(self._settings, served, len(self._available()))
             messages = read_topic(self._spark, self._settings, self._cluster, at_most=at_most)
-            self._sink = Sink(self._settings)
-            query = start(
-                predictions(messages, served.model, version, served.band), self._settings, self._sink
-            )
+            frame, self._sink = planned(messages, served, self._settings)
+            query = start(frame, self._settings, self._sink)
         try:
             pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
             if self._warm:
@@ -257,7 +255,7 @@ class _Lease:
         pulse.progress = replace(pulse.progress, detail=reason.text)
         if not (reason.asked or self._ends.may_be_succeeded):
             pulse.enter(Phase.CARING, reason.text)
-            pulse.during(lambda: care_for_tables(self._spark, self._settings))
+            pulse.during(self._care_for_tables)
         pulse.hands_over = not reason.asked
         done = pulse.progress
         return LeaseResult(
@@ -409,9 +407,16 @@ class _Lease:
             return
         if now - self._cared >= _CARE_SECONDS and not self._sink.leaves_checksums:
             self._cared = now
-            self._care = self._pulse.beside(lambda: care_for_tables(self._spark, self._settings))
+            self._care = self._pulse.beside(self._care_for_tables)
         elif waiting_jobs(self._settings):
-            self._care = self._pulse.beside(lambda: commit_waiting(self._spark, self._settings))
+            self._care = self._pulse.beside(self._commit_waiting)
+
+    def _care_for_tables(self) -> None:
+        care_for_tables(self._spark, self._settings, self._sink)
+
+    def _commit_waiting(self) -> None:
+        with self._sink.left_to_spark():
+            commit_waiting(self._spark, self._settings)
 
     def _newer_model(self, version: str) -> str | None:
         """Another version that is chosen now; a damaged pointer is no reason to stop scoring."""
@@ -464,7 +469,7 @@ class _Lease:
 
     def _collect(self, reports: Reports, letters: DeadLetters) -> list[Batch]:
         """Take newly committed batches into account."""
-        batches = reports.fresh()
+        batches = [self._sink.counted(batch) for batch in reports.fresh()]
         for batch in batches:
             self._pulse.progress = self._pulse.progress.add(batch)
             letters.note(batch)

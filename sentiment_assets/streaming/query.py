@@ -17,7 +17,9 @@ from sentiment_assets.spark.scoring import Model, score, sentiment_expr
 from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.positions import Offsets, checkpoint
 from sentiment_assets.streaming.progress import INTAKE, SCORED
+from sentiment_assets.streaming.serving import Served
 from sentiment_assets.streaming.sink import Sink
+from sentiment_assets.streaming.writing import scoring_by_workers
 
 QUERY_NAME = "predictions"
 _SAMPLED, _SAMPLE = 16, 32
@@ -111,6 +113,29 @@ def predictions(messages: DataFrame, model: Model, version: str, band: float = 0
         F.count(F.lit(1)).alias("rows"),
         F.count_if(F.col("sentiment") == "positive").alias("positives"),
     )
+
+
+def planned(messages: DataFrame, served: Served, settings: Settings) -> tuple[DataFrame, Sink]:
+    """The stream's plan: from messages to what its sink takes, and the sink.
+
+    Parameters
+    ----------
+    messages
+        Rows of Spark's Kafka source, streaming.
+
+    Raises
+    ------
+    StreamError
+        As :class:`~.sink.Sink`.
+    """
+
+    def by_spark(rows: DataFrame) -> DataFrame:
+        return predictions(rows, served.model, served.version, served.band)
+
+    scoring = scoring_by_workers(settings, served)
+    if scoring is None:
+        return by_spark(messages), Sink(settings)
+    return messages, Sink(settings, scoring, by_spark)
 
 
 def _now() -> Column:

@@ -12,13 +12,17 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from sentiment_assets.kafka.cluster import Cluster
+from sentiment_assets.lake.commits import Appender
 from sentiment_assets.runtime.files import remove_folder
+from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import ensure_table
 from sentiment_assets.streaming.causes import explained
 from sentiment_assets.streaming.jvm import jvm
 from sentiment_assets.streaming.query import predictions, read_topic
 from sentiment_assets.streaming.serving import Served
-from sentiment_assets.streaming.sink import append, is_ours
+from sentiment_assets.streaming.sink import is_ours
+from sentiment_assets.streaming.writing import append, scoring_by_workers, write_files
 
 log = logging.getLogger(__name__)
 
@@ -114,17 +118,30 @@ def _made_up(spark: SparkSession, topic: str) -> DataFrame:
 
 def _stream_into(scratch: Path, messages: DataFrame, settings: Settings, served: Served) -> None:
     """Score messages by a streaming query that writes as the real one does."""
-    frame, table = predictions(messages, served.model, served.version, served.band), scratch / "table"
+    table, scoring = scratch / "table", scoring_by_workers(settings, served)
+    frame = messages if scoring else predictions(messages, served.model, served.version, served.band)
     writer = (
         frame.writeStream.queryName("warm-up")
         .trigger(availableNow=True)
         .option("checkpointLocation", str(scratch / "checkpoint"))
     )
     if is_ours(settings):
-        # The query reads up to what the topic has when it starts, which may be far more than two batches.
-        writer = writer.foreachBatch(
-            lambda rows, number: append(rows, table, small=True) if number < _BATCHES else None
-        )
+        appender = Appender(table)
+        if scoring:
+            ensure_table(table, PREDICTIONS)
+
+        def write(rows: DataFrame, number: int) -> None:
+            # The query reads up to what the topic has when it starts, which may be far more than two batches.
+            if number >= _BATCHES:
+                return
+            if scoring:
+                # Both ways, that of a full batch last: what a stream does then is written once already.
+                for small in (True, False):
+                    appender.append(write_files(rows, scoring, table, small=small).files)
+            else:
+                append(rows, table, small=True)
+
+        writer = writer.foreachBatch(write)
     else:
         writer = writer.format("delta").option("path", str(table))
     with explained():

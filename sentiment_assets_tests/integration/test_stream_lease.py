@@ -9,7 +9,6 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from deltalake import write_deltalake
-from pyarrow import table as arrow_table
 from pyspark.sql import SparkSession
 
 from sentiment_assets.failures import BrokerError, ModelError, StreamError
@@ -18,12 +17,14 @@ from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.delta import row_count
+from sentiment_assets.spark.delta import ensure_table, row_count
 from sentiment_assets.streaming.care import SMALL_FILES, care_for_tables, small_files
 from sentiment_assets.streaming.exclusive import exclude_streams
 from sentiment_assets.streaming.heartbeat import Phase, read_heartbeat, request_stop
 from sentiment_assets.streaming.progress import Progress
 from sentiment_assets.streaming.reset import reset_stream
+from sentiment_assets.streaming.scored_files import Scoring
+from sentiment_assets.streaming.sink import Sink
 from sentiment_assets.streaming.status import read_status
 from sentiment_assets_tests.integration.stream_helpers import (
     column,
@@ -33,6 +34,7 @@ from sentiment_assets_tests.integration.stream_helpers import (
     send,
     tweet,
 )
+from sentiment_assets_tests.unit.test_lake_files import predicted
 
 pytestmark = [pytest.mark.spark, pytest.mark.broker]
 
@@ -224,16 +226,18 @@ def test_without_a_model_or_with_a_damaged_one_the_lease_fails_with_a_next_step(
         drain(spark, empty)
 
 
+@pytest.mark.parametrize("scoring", [None, Scoring("", "", "", 0.0)], ids=["by Spark", "beside Spark"])
 def test_many_small_files_are_merged_and_a_few_are_left_alone(
-    spark: SparkSession, settings: Settings
+    spark: SparkSession, settings: Settings, scoring: Scoring | None
 ) -> None:
     path = settings.table(PREDICTIONS.name)
-    rows = arrow_table({"offset": [1, 2]})
+    ensure_table(path, PREDICTIONS)
+    rows = predicted([1, 2])
     for _ in range(SMALL_FILES - 1):
         write_deltalake(str(path), rows, mode="append")
-    care_for_tables(spark, settings)
+    care_for_tables(spark, settings, Sink(settings, scoring))
     assert small_files(path) == SMALL_FILES - 1
     write_deltalake(str(path), rows, mode="append")
-    care_for_tables(spark, settings)
+    care_for_tables(spark, settings, Sink(settings, scoring))
     assert small_files(path) == 1
     assert row_count(path) == 2 * SMALL_FILES

@@ -1,4 +1,4 @@
-"""What runs in a Python worker of Spark: Arrow texts in, Arrow probabilities out.
+"""What runs in a Python worker of Spark: Arrow texts in, Arrow probabilities out, or messages in and tweets out.
 
 It imports neither PySpark nor numba until it is called, so that whoever names it pays nothing.
 Does not belong here: the plan (``model``), the function itself (``kernel``).
@@ -7,6 +7,7 @@ Does not belong here: the plan (``model``), the function itself (``kernel``).
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -72,6 +73,91 @@ def _scorer(folder: str, cache: str, written_at: int) -> Callable[[Any], Any]:
     return score
 
 
+@dataclass(frozen=True)
+class Plain:
+    """The plain messages among some.
+
+    Attributes
+    ----------
+    plain
+        Whether each message is one, bool.
+    count
+        How many are.
+    ids, authors, times, texts, lowered
+        Arrow arrays, a value for each plain message; null where it lacks that field. ``lowered`` is the text as
+        ``text.lowered`` makes it.
+    """
+
+    plain: Any
+    count: int
+    ids: Any
+    authors: Any
+    times: Any
+    texts: Any
+    lowered: Any
+
+
+def reader(cache: str) -> Callable[[Any], Plain]:
+    """Function from an Arrow array of messages' bytes to what can be read of them without doubt (``messages``).
+
+    Parameters
+    ----------
+    cache
+        As for :func:`scorer`.
+    """
+    use_cache(cache)
+    from sentiment_assets.spark.compiled.messages import lower_ascii, read_messages
+
+    def read(values: Any) -> Plain:
+        data, offsets = buffers(values)
+        rows, room = len(values), int(offsets[-1] - offsets[0])
+        plain = np.empty(rows, np.bool_)
+        ids, authors, texts = (np.empty(room, np.uint8) for _ in range(3))
+        id_ends, author_ends, text_ends = (np.empty(rows + 1, np.int32) for _ in range(3))
+        has_id, has_author, has_time = (np.empty(rows, np.bool_) for _ in range(3))
+        times = np.empty(rows, np.int64)
+        count = read_messages(
+            data,
+            offsets,
+            plain,
+            ids,
+            id_ends,
+            has_id,
+            authors,
+            author_ends,
+            has_author,
+            times,
+            has_time,
+            texts,
+            text_ends,
+        )
+        texts = texts[: text_ends[count]]
+        lowered = np.empty_like(texts)
+        lower_ascii(texts, lowered)
+        everywhere = np.ones(count, np.bool_)
+        return Plain(
+            plain,
+            count,
+            _strings(ids, id_ends, has_id[:count]),
+            _strings(authors, author_ends, has_author[:count]),
+            pa.array(times[:count], mask=~has_time[:count]).view(pa.timestamp("us", "UTC")),
+            _strings(texts, text_ends, everywhere),
+            _strings(lowered, text_ends, everywhere),
+        )
+
+    return read
+
+
+def _strings(characters: Any, ends: Any, there: Any) -> Any:
+    """Arrow strings from their characters, one after the other."""
+    rows = len(there)
+    nulls = rows - int(np.count_nonzero(there))
+    validity = pa.py_buffer(np.packbits(there, bitorder="little")) if nulls else None
+    places = pa.py_buffer(ends[: rows + 1])
+    content = pa.py_buffer(characters[: ends[rows]])
+    return pa.StringArray.from_buffers(rows, places, content, validity, nulls)
+
+
 def use_cache(cache: str) -> None:
     """Tell numba where compiled functions are kept; call it before ``kernel`` or ``terms`` is imported.
 
@@ -91,12 +177,14 @@ def _sources() -> str:
 
 
 def buffers(texts: Any) -> tuple[Any, Any]:
-    """The bytes of an Arrow string array, and where each text begins and the last one ends.
+    """The bytes of an Arrow array of strings or binaries, and where each begins and the last one ends.
 
     Of the same types whatever the array, or numba would compile for each anew, seconds in the middle of a stream.
     """
     _, offsets, data = texts.buffers()
-    kind = np.int64 if pa.types.is_large_string(texts.type) else np.int32
+    kind = (
+        np.int64 if pa.types.is_large_string(texts.type) or pa.types.is_large_binary(texts.type) else np.int32
+    )
     # Arrow may leave out the buffers of an array of nothing.
     places = np.zeros(1, kind) if offsets is None else np.frombuffer(offsets, kind)
     content = np.frombuffer(b"\0" if data is None or not data.size else data, np.uint8)

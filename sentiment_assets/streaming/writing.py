@@ -1,0 +1,103 @@
+"""How the rows of a micro-batch are scored and written: by workers into files, or by Spark into the table.
+
+Belongs here: the two plans. Does not belong here: which of them, and that each batch is written once (``sink``).
+"""
+
+from pathlib import Path
+
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.compiled.model import CompiledModel
+from sentiment_assets.spark.session import is_all_here
+from sentiment_assets.spark.text import LOWER, lowered
+from sentiment_assets.streaming.parsing import parse
+from sentiment_assets.streaming.scored_files import (
+    MESSAGES,
+    WRITTEN,
+    FromMessages,
+    FromTweets,
+    Scoring,
+    Written,
+)
+from sentiment_assets.streaming.serving import Served
+
+_TWEET = (
+    "topic",
+    "partition",
+    "offset",
+    "kafka_timestamp",
+    "tweet_id",
+    "author",
+    "created_at",
+    "text",
+    "reason",
+    LOWER,
+)
+
+
+def scoring_by_workers(settings: Settings, served: Served) -> Scoring | None:
+    """What workers need to score and write files themselves; ``None``: Spark has to.
+
+    Workers of a cluster may lack the packages, and a pipeline runs in the JVM.
+    """
+    model = served.model
+    if not (isinstance(model, CompiledModel) and is_all_here(settings)):
+        return None
+    return Scoring(str(model.folder), str(model.cache), served.version, served.band)
+
+
+def write_files(messages: DataFrame, scoring: Scoring, table: Path, *, small: bool) -> Written:
+    """Score messages and write the rows as files into the table's folder; none is part of the table yet.
+
+    Parameters
+    ----------
+    messages
+        Rows of Spark's Kafka source, at least the columns of :data:`~.scored_files.MESSAGES`.
+    small
+        Read all by Spark, in one task: one file. Many are read by the workers first, where they are plain.
+    """
+    needed = messages.select(
+        F.lit(None).cast("binary").alias("key"), "value", "topic", "partition", "offset", "timestamp"
+    )
+    if small:
+        return _write_tweets(needed.coalesce(1), scoring, table)
+    # Kept, so that the same workers score the rest: others would have to load all that these have.
+    read = needed.mapInArrow(FromMessages(scoring, str(table)), MESSAGES).persist(
+        StorageLevel.MEMORY_AND_DISK
+    )
+    try:
+        lines = read.where("topic IS NULL").select("key").collect()
+        plain = sum((Written.from_json(line.key) for line in lines), Written())
+        if not plain.gave_up:
+            rest = read.where("topic IS NOT NULL")
+            return plain + _write_tweets(rest, scoring, table) if plain.left else plain
+    finally:
+        read.unpersist()
+    discard(plain, table)
+    return _write_tweets(needed, scoring, table)
+
+
+def discard(written: Written, table: Path) -> None:
+    """Remove files that will not be part of the table."""
+    for file in written.files:
+        (table / file.name).unlink(missing_ok=True)
+
+
+def _write_tweets(messages: DataFrame, scoring: Scoring, table: Path) -> Written:
+    tweets = parse(messages).selectExpr("*", *lowered(ascii_first=True)).select(*_TWEET)
+    lines = tweets.mapInArrow(FromTweets(scoring, str(table)), WRITTEN).collect()
+    return sum((Written.from_json(line.written) for line in lines), Written())
+
+
+def append(rows: DataFrame, table: Path, *, small: bool) -> None:
+    """Append scored rows to a Delta table in one commit of Spark's.
+
+    Parameters
+    ----------
+    small
+        One file instead of one a partition: files of a stream are many, and stay for a week.
+    """
+    (rows.coalesce(1) if small else rows).write.format("delta").mode("append").save(str(table))

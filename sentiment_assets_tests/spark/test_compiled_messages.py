@@ -1,0 +1,246 @@
+"""What the compiled reader says of a message is what Spark's plan says of it, or nothing."""
+
+import json
+import random
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from sentiment_assets.lake.commits import Appender
+from sentiment_assets.schemas import PREDICTIONS
+from sentiment_assets.settings import Settings
+from sentiment_assets.spark.compiled.agreement import hostile_texts
+from sentiment_assets.spark.compiled.worker import Plain, reader
+from sentiment_assets.spark.delta import ensure_table
+from sentiment_assets.spark.text import LOWER, lowered
+from sentiment_assets.streaming import scored_files
+from sentiment_assets.streaming.parsing import parse
+from sentiment_assets.streaming.query import predictions
+from sentiment_assets.streaming.scored_files import Written
+from sentiment_assets.streaming.serving import Served
+from sentiment_assets.streaming.writing import scoring_by_workers, write_files
+from sentiment_assets_tests.spark.test_compiled import compiled, fitted
+from sentiment_assets_tests.spark.test_parsing import DEAD, FIELDS, GOOD, kafka_rows
+
+pytestmark = pytest.mark.spark
+
+_PLAIN: dict[str, bytes] = {
+    "as the replay writes it": (
+        b'{"id": "1", "text": "So SAD", "created_at": "2009-04-10T09:31:04Z", "author": "ann", '
+        b'"author_id": null, "lang": "en", "source": "replay"}'
+    ),
+    "without spaces": b'{"text":"hi","n":-1.5e+3,"t":true,"f":false}',
+    "white space everywhere": b' \t{ "text" :\r\n "hi" , "id" : null } \n',
+    "escapes": rb'{"text":"a\"b\\c\/d\be\ff\ng\rh\ti","id":"\"","author":"\\"}',
+    "message": b'{"message":"hi"}',
+    "message for a null text": b'{"message":"hi","text":null}',
+    "a name that begins like another": b'{"texts":"no","tex":"no","i":"no","text":"hi"}',
+    "ampersands that are no entity": b'{"text":"R&B & B&Co &"}',
+    "digits": b'{"text":"5","id":"007"}',
+    "like another type": b'{"text":"[1]","message":"{}"}',
+    "leap day": b'{"text":"hi","created_at":"2000-02-29 23:59:59.123456Z"}',
+    "one decimal": b'{"text":"hi","created_at":"1970-01-01T00:00:00.5Z"}',
+}
+_NOT_PLAIN: dict[str, bytes] = {
+    "an entity": b'{"text":"a &amp; b"}',
+    "a code point": rb'{"text":"\u0041"}',
+    "another alphabet": '{"text":"caf\xe9"}'.encode(),
+    "an emoji elsewhere": '{"text":"hi","x":"\U0001f600"}'.encode(),
+    "another zone": b'{"text":"hi","created_at":"2009-04-10T09:31:04+00:00"}',
+    "no leap year": b'{"text":"hi","created_at":"1900-02-29T00:00:00Z"}',
+    "a day of April": b'{"text":"hi","created_at":"2009-04-31T00:00:00Z"}',
+    "a leap second": b'{"text":"hi","created_at":"2016-12-31T23:59:60Z"}',
+    "a point without decimals": b'{"text":"hi","created_at":"2009-04-10T09:31:04.Z"}',
+    "a field twice": b'{"id":"1","id":"2","text":"hi"}',
+    "an id of digits": b'{"id":1,"text":"hi"}',
+    "nesting": b'{"text":"hi","x":{}}',
+    "a comma too many": b'{"text":"hi",}',
+    "a number that is none": b'{"text":"hi","x":01}',
+    "another number that is none": b'{"text":"hi","x":1.}',
+    "a word that is none": b'{"text":"hi","x":nul}',
+    "white space in front": b'{"text":" hi"}',
+    "something behind": b'{"text":"hi"} x',
+    "nothing": b"{}",
+    "no end": b'{"text":"hi"',
+    "an escape at the end": b'{"text":"hi\\',
+}
+
+
+def read(settings: Settings, values: list[bytes | None]) -> Plain:
+    found: Plain = reader(str(settings.kernel_cache))(pa.array(values, pa.binary()))
+    return found
+
+
+def test_what_producers_write_is_plain_and_what_leaves_a_doubt_is_not(settings: Settings) -> None:
+    values: list[bytes | None] = [*_PLAIN.values(), *_NOT_PLAIN.values()]
+    found = read(settings, values)
+    assert dict(zip([*_PLAIN, *_NOT_PLAIN], found.plain, strict=True)) == {
+        **dict.fromkeys(_PLAIN, True),
+        **dict.fromkeys(_NOT_PLAIN, False),
+    }
+    assert found.count == len(_PLAIN) == len(found.texts)
+
+
+def test_of_a_plain_message_the_reader_says_what_spark_says(spark: SparkSession, settings: Settings) -> None:
+    values: list[bytes | None] = [*_PLAIN.values(), *_NOT_PLAIN.values()]
+    values += [value for value, _ in DEAD.values()] + [value for value, _ in GOOD.values()]
+    values += [json.dumps({"text": "hi", field: value}).encode() for field, value, _ in FIELDS]
+    values += [json.dumps({"text": text, "id": text[:9], "author": text[-3:]}).encode() for text in _texts()]
+    values += [
+        _mutated(value, number) for number, value in enumerate(values * 3) if value and len(value) < 2_000
+    ]
+    found = read(settings, values)
+    assert found.count > 1_000
+    rows = (
+        parse(kafka_rows(spark, values))
+        .selectExpr("*", *lowered())
+        .orderBy("offset")
+        .select("reason", "tweet_id", "author", F.unix_micros("created_at").alias("micros"), "text", LOWER)
+        .collect()
+    )
+    expected = [tuple(row) for row, plain in zip(rows, found.plain, strict=True) if plain]
+    micros = found.times.view(pa.int64()).to_pylist()
+    said = zip(
+        [None] * found.count,
+        found.ids.to_pylist(),
+        found.authors.to_pylist(),
+        micros,
+        found.texts.to_pylist(),
+        found.lowered.to_pylist(),
+        strict=True,
+    )
+    assert list(said) == expected
+
+
+def _texts() -> list[str]:
+    chance = random.Random(1)
+    words = [
+        "so",
+        "SAD",
+        "R&B",
+        "it's",
+        '"quoted"',
+        "back\\slash",
+        "http://t.co/A",
+        "@You",
+        "a\tb",
+        "x\ny",
+        ":)",
+    ]
+    plain = [" ".join(chance.choices(words, k=chance.randint(1, 12))) for _ in range(1_500)]
+    return [*plain, *filter(None, hostile_texts(["love", "not"], seed=2)[:300])]
+
+
+def _mutated(value: bytes, number: int) -> bytes:
+    """One byte replaced, removed or doubled."""
+    chance = random.Random(number)
+    place = chance.randrange(len(value))
+    new = chance.choice(
+        [b"", value[place : place + 1] * 2, bytes([chance.choice(b'{}[]",:\\ 019tfn-.eE+&\x00\x7f\xc3')])]
+    )
+    return value[:place] + new + value[place + 1 :]
+
+
+@pytest.fixture(scope="module")
+def served(
+    labelled: DataFrame, session_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> Served:
+    tables = tmp_path_factory.mktemp("compiled") / "tables"
+    model = compiled(fitted(labelled, "logistic_regression"), tables, session_settings)
+    return Served("20240101-000000-made-up", model, "compiled", 0.2)
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    folder = tmp_path / "table"
+    folder.mkdir()
+    return folder
+
+
+def _messages(spark: SparkSession) -> DataFrame:
+    values: list[bytes | None] = [
+        json.dumps({"text": text, "id": str(n)}).encode() for n, text in enumerate(_texts())
+    ]
+    values += [value for value, _ in DEAD.values()] + [value for value, _ in GOOD.values()]
+    return kafka_rows(spark, values)
+
+
+def _rows(path: Path, written: Written) -> list[dict[str, object]]:
+    ensure_table(path, PREDICTIONS)
+    Appender(path).append(written.files)
+    rows = pa.concat_tables(pq.read_table(path / file.name) for file in written.files).to_pylist()
+    return sorted(({**row, "scored_at": None} for row in rows), key=lambda row: row["offset"])
+
+
+@pytest.mark.parametrize("small", [True, False], ids=["Spark reads all", "workers read what is plain"])
+def test_files_hold_what_spark_would_append(
+    spark: SparkSession, settings: Settings, served: Served, small: bool, table: Path
+) -> None:
+    messages = _messages(spark)
+    scoring = scoring_by_workers(settings, served)
+    assert scoring is not None
+    written = write_files(messages, scoring, table, small=small)
+    expected = predictions(messages, served.model, served.version, served.band).orderBy("offset").collect()
+    assert (written.rows, written.bad) == (len(expected), messages.count() - len(expected))
+    assert written.positives == sum(row.sentiment == "positive" for row in expected)
+    assert {"positive", "neutral", "negative"} == {row.sentiment for row in expected}
+    assert len(written.files) == (1 if small else 2)
+    found = _rows(table, written)
+    for row in found:
+        row["kafka_timestamp"] = row["kafka_timestamp"].timestamp()
+    assert found == [
+        {**row.asDict(), "scored_at": None, "kafka_timestamp": row.kafka_timestamp.timestamp()}
+        for row in expected
+    ]
+    by_spark = spark.read.format("delta").load(str(table))
+    assert by_spark.where("offset >= 10 AND sentiment = 'positive'").count() == sum(
+        row.offset >= 10 and row.sentiment == "positive" for row in expected
+    )
+
+
+def test_messages_that_are_too_much_to_keep_are_all_left_to_spark(
+    spark: SparkSession, settings: Settings, served: Served, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scoring = scoring_by_workers(settings, served)
+    assert scoring is not None
+    # As long as a text may be, and far more than a worker reads itself: 700 of 100,000 characters.
+    big = kafka_rows(spark, [b'{"text":"' + b"so sad " * 14_000 + b'"}']).crossJoin(spark.range(700))
+    messages = big.withColumn("offset", F.col("id")).coalesce(1)
+    small = kafka_rows(spark, [b'{"text":"hi"}'] * 3).withColumn("offset", F.col("offset") + 700)
+    written = write_files(small.unionByName(messages.drop("id")).coalesce(1), scoring, table, small=False)
+    assert (written.rows, written.bad) == (703, 0)
+    assert [file.name for file in written.files] == [file.name for file in table.iterdir()]
+    assert scored_files._LEFT_BYTES < 700 * 98_000
+
+
+def test_a_file_of_a_failed_task_is_removed(
+    spark: SparkSession, settings: Settings, served: Served, table: Path
+) -> None:
+    scoring = scoring_by_workers(settings, served)
+    assert scoring is not None
+    batch = pa.RecordBatch.from_pylist(
+        [
+            {
+                "value": b'{"text":"hi"}',
+                "topic": "t",
+                "partition": 0,
+                "offset": 0,
+                "timestamp": datetime.now(UTC),
+            }
+        ],
+        schema=scored_files._MESSAGES,
+    )
+
+    def broken() -> object:
+        yield from [batch] * 3
+        raise OSError("No space left on device")
+
+    step = scored_files.FromMessages(scoring, str(table))
+    with pytest.raises(OSError, match="No space left"):
+        list(step(broken()))  # type: ignore[arg-type]
+    assert not list(table.iterdir())
