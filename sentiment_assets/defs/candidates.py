@@ -77,7 +77,7 @@ def build_candidate_asset(candidate: Candidate) -> AssetsDefinition:
         vector_cache: ResourceParam[VectorCache],
     ) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster knows the bare class only
         parameters = algorithm.params(values_of(config))
-        session = spark.session(context.instance, context.run_id)
+        session = spark.session(context.instance, context.run.run_id)
         train_path, test_path = settings.table(TRAIN_TWEETS.name), settings.table(TEST_TWEETS.name)
         provenance = read_provenance(train_path)
         features_version, features = vector_cache.features(variant.name, provenance.data_version)
@@ -106,7 +106,7 @@ def build_candidate_asset(candidate: Candidate) -> AssetsDefinition:
                 params=parameters.model_dump() | {"features": features_version},
                 metrics=figures,
                 seed=settings.seed,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
             ),
             write,
         )

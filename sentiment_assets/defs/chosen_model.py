@@ -145,7 +145,7 @@ def _compile(
 ) -> Scorer:
     """Compile a version unless that was done, and show on held-out rows and hostile texts that it scores the same."""
     scorer, _ = model_store.scorer(version)
-    session = spark.session(context.instance, context.run_id)
+    session = spark.session(context.instance, context.run.run_id)
     if not is_compiled_here(session, scorer):
         held_out = delta.read(session, settings.table(TEST_TWEETS.name))
         scorer = compile_version(session, settings, version, held_out)
@@ -189,7 +189,7 @@ def _current(
             f"{version} was trained with another split: it has learned from test rows of this one."
         )
         return manifest.with_metrics({})
-    session = spark.session(context.instance, context.run_id)
+    session = spark.session(context.instance, context.run.run_id)
     model = serve(session, settings, version).model
     test = delta.read(session, settings.table(TEST_TWEETS.name))
     context.log.info(f"Scoring the chosen model {version} on the current test rows.")

@@ -48,7 +48,7 @@ def cleaned_tweets(
     settings: ResourceParam[Settings],
 ) -> Iterator[Output[Any]]:
     """Deduplicated tweets: conflicting ids, exact and normalised duplicates are gone, each counted."""
-    note_process(context.instance, context.run_id)
+    note_process(context.instance, context.run.run_id)
     provenance = read_provenance(settings.table(RAW_TWEETS.name)).derive(CLEANING_VERSION)
     cleaned = deduplicate(raw_tweets)
     counts = cleaned.counts()
@@ -112,7 +112,7 @@ def split_tweets(
     settings: ResourceParam[Settings],
 ) -> Iterator[Output[Any]]:
     """Seeded split by the hash of the normalised text: equal texts never stand on both sides."""
-    note_process(context.instance, context.run_id)
+    note_process(context.instance, context.run.run_id)
     provenance = split_provenance(settings, config.test_fraction)
     train, test = split(cleaned_tweets, test_fraction=config.test_fraction, seed=settings.seed)
     for table, frame in ((TRAIN_TWEETS, train), (TEST_TWEETS, test)):

@@ -57,7 +57,7 @@ def build_feature_asset(variant: Variant, priority: int) -> AssetsDefinition:
         vector_cache: ResourceParam[VectorCache],
     ) -> MaterializeResult:  # type: ignore[type-arg]  # Dagster knows the bare class only
         parameters = variant.params(values_of(config))
-        session = spark.session(context.instance, context.run_id)
+        session = spark.session(context.instance, context.run.run_id)
         train_path = settings.table(TRAIN_TWEETS.name)
         provenance = read_provenance(train_path)
         fitted = fit_features(variant, delta.read(session, train_path), parameters)
@@ -78,7 +78,7 @@ def build_feature_asset(variant: Variant, priority: int) -> AssetsDefinition:
                 params=parameters.model_dump(),
                 metrics=figures,
                 seed=settings.seed,
-                run_id=context.run_id,
+                run_id=context.run.run_id,
             ),
             lambda folder: fitted.model.write().save(str(folder / "pipeline")),
         )

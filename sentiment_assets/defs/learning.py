@@ -51,7 +51,7 @@ def learning_curve(
     version = model_store.chosen() or ""
     chosen = model_store.manifest(version)
     vector_cache.clear()
-    session = spark.session(context.instance, context.run_id)
+    session = spark.session(context.instance, context.run.run_id)
     train_path = settings.table(TRAIN_TWEETS.name)
     test = delta.read(session, settings.table(TEST_TWEETS.name)).where(f"half = '{REPORT}'")
     variant, algorithm = VARIANTS[chosen.variant], ALGORITHMS[chosen.algorithm]

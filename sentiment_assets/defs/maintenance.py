@@ -19,7 +19,7 @@ def care_for_tables(
     spark: ResourceParam[SparkResource],
 ) -> None:
     """The stream cares for its own tables: on a local disk a Delta table takes writers of one process only."""
-    session = spark.session(context.instance, context.run_id)
+    session = spark.session(context.instance, context.run.run_id)
     for table in _TABLES:
         path = settings.table(table.name)
         if not delta.table_exists(path):

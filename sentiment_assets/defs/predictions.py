@@ -121,7 +121,7 @@ def stream(
     tag = context.run.tags.get(keys.TAG_LEASE)
     # Its role too: a run from the asset graph is no job of ours, and the supervisor must know it as a stream.
     role = {keys.TAG_ROLE: keys.JOB_SCORE_STREAM}
-    context.instance.add_run_tags(context.run_id, role | process_tags(context.run_id))
+    context.instance.add_run_tags(context.run.run_id, role | process_tags(context.run_id))
     reporter = _Reporter(context, settings)
     try:
         result = run_lease(
@@ -131,7 +131,7 @@ def stream(
             lease_seconds=config.lease_seconds or settings.lease_seconds,
             idle_seconds=config.idle_seconds or settings.idle_seconds,
             until_drained=config.until_drained,
-            run_id=context.run_id,
+            run_id=context.run.run_id,
             lease=int(tag) if tag else None,
             on_progress=reporter,
             should_stop=lambda: None,
@@ -139,7 +139,7 @@ def stream(
             succeeds=None if context.run.parent_run_id else context.run.tags.get(keys.TAG_SUCCEEDS),
         )
     except StoodDownError as error:
-        context.instance.add_run_tags(context.run_id, {keys.TAG_STOOD_DOWN: "true"})
+        context.instance.add_run_tags(context.run.run_id, {keys.TAG_STOOD_DOWN: "true"})
         context.log.info(str(error))
         return
     context.log.info(f"The lease ended: {result.reason}.")
@@ -195,7 +195,7 @@ class _Reporter:
         self._last = time.monotonic()
         if first:
             self._context.instance.add_run_tags(
-                self._context.run_id,
+                self._context.run.run_id,
                 {keys.TAG_MODEL: progress.model_version, keys.TAG_PROGRESSED: "true"},
             )
         figures = self._figures(progress)

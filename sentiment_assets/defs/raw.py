@@ -75,13 +75,13 @@ def raw_tweets(
     with the reason.
     """
     # A download takes minutes, in which a run without this note would be taken for dead.
-    note_process(context.instance, context.run_id)
+    note_process(context.instance, context.run.run_id)
     source = resolve(settings, config.data, context.log.info)
     context.log.info(f"{source.path.name}: {source.note}")
     encoding = config.encoding or source.encoding
     rows = settings.rows_to_train() if config.rows is None else config.rows or None
     found = inspect(source.path, encoding=encoding)
-    session = spark.session(context.instance, context.run_id)
+    session = spark.session(context.instance, context.run.run_id)
     read = read_raw(session, found.path, encoding=encoding, rows=rows, seed=settings.seed, uri=source.uri)
     delta.overwrite(read.rejected, settings.table(REJECTED_ROWS.name), REJECTED_ROWS)
     sample = f"seeded sample of at most {rows:,} rows" if rows else "all rows"

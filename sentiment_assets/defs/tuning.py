@@ -71,7 +71,7 @@ def tuning(
             f"There is no candidate {config.candidate!r}.", f"Choose from: {', '.join(sorted(CANDIDATES))}."
         )
     vector_cache.clear()
-    session = spark.session(context.instance, context.run_id)
+    session = spark.session(context.instance, context.run.run_id)
     train_path = settings.table(TRAIN_TWEETS.name)
     provenance = read_provenance(train_path)
 

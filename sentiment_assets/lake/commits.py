@@ -5,6 +5,7 @@ to each other. Delta's own writer looks and then renames: it must never commit t
 Does not belong here: the files themselves (``files``), what their rows say and when they are merged (``streaming``).
 """
 
+import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from urllib.parse import quote, unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable, PostCommitHookProperties
+from deltalake.exceptions import CommitFailedError, DeltaError
 from deltalake.transaction import AddAction, CommitProperties, RemoveAction
 
 from sentiment_assets.lake.files import DataFile, FileWriter, new_name, read_schema
@@ -48,7 +50,12 @@ class Appender:
         """
         if self._table is None:
             self._table = open_table(self._path)
-        _commit(self._table, [_added(file) for file in files])
+        table, self._table = self._table, None
+        _commit(table, [_added(file) for file in files])
+        # A commit leaves the object where it was. The files are in the table now, whatever comes of this.
+        with contextlib.suppress(DeltaError, OSError):
+            table.update_incremental()
+            self._table = table
 
 
 def merge_small_files(path: Path, table: Table, *, small: int, large: int) -> int:
@@ -76,6 +83,7 @@ def merge_small_files(path: Path, table: Table, *, small: int, large: int) -> in
     delta = open_table(path)
     files = (
         pa.table(delta.get_add_actions(flatten=True))
+        .select(["path", "size_bytes", "modification_time"])
         .sort_by([("modification_time", "ascending")])
         .to_pylist()
     )
@@ -94,13 +102,22 @@ def merge_small_files(path: Path, table: Table, *, small: int, large: int) -> in
                 )
                 for file in group
             ]
-        if replaced:
-            _commit(delta, [*replaced, *(_added(file, is_new=False) for file in merged)])
     except BaseException:
-        for file in merged:
-            (path / file.name).unlink(missing_ok=True)
+        _remove(path, merged)
         raise
+    if replaced:
+        try:
+            _commit(delta, [*replaced, *(_added(file, is_new=False) for file in merged)])
+        except CommitFailedError:
+            # After any other error the commit may be there all the same, and these files part of the table.
+            _remove(path, merged)
+            raise
     return len(replaced)
+
+
+def _remove(path: Path, files: Sequence[DataFile]) -> None:
+    for file in files:
+        (path / file.name).unlink(missing_ok=True)
 
 
 def _groups(files: list[dict[str, Any]], large: int) -> Iterator[list[dict[str, Any]]]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from deltalake import DeltaTable, Schema
 from deltalake.exceptions import DeltaError
 from filelock import FileLock, Timeout
+from pyarrow import ArrowException
 
 from sentiment_assets.failures import TableError
 from sentiment_assets.lake.opening import open_table
@@ -53,7 +54,7 @@ def ensure_table(path: Path, table: Table) -> None:
     # Elsewhere Delta's own VACUUM and checkpoints serve.
     properties = table.properties | (table.local_properties if is_local(path) else {})
     if not table_exists(path):
-        with writer_lock(path), _explained(path, "created"):
+        with writer_lock(path), explained_as(path, "created"):
             DeltaTable.create(
                 str(path),
                 Schema.from_json(table.spark_schema().json()),
@@ -64,7 +65,7 @@ def ensure_table(path: Path, table: Table) -> None:
     _check_same_columns(path, table)
     configuration = _open(path).metadata().configuration
     if any(configuration.get(name) != value for name, value in properties.items()):
-        with writer_lock(path), _explained(path, "changed"):
+        with writer_lock(path), explained_as(path, "changed"):
             _open(path).alter.set_table_properties(properties)
     present = {name.lower() for name in configuration}
     missing = {
@@ -73,7 +74,7 @@ def ensure_table(path: Path, table: Table) -> None:
         if f"{_CONSTRAINT_PREFIX}{name}".lower() not in present
     }
     if missing:
-        with writer_lock(path), _explained(path, "created"):
+        with writer_lock(path), explained_as(path, "created"):
             for name, rule in missing.items():
                 # One at a time: delta-rs takes no more.
                 _open(path).alter.add_constraint({name: rule})
@@ -116,7 +117,7 @@ def overwrite(
         writer = frame.select(columns).write.format("delta").mode("overwrite")
         if user_metadata:
             writer = writer.option("userMetadata", json.dumps(user_metadata))
-        with _explained(path, "written"):
+        with explained_as(path, "written"):
             writer.save(str(path))
         return table_version(path)
 
@@ -138,7 +139,7 @@ def read(spark: "SparkSession", path: Path, version: int | None = None) -> "Data
     reader = spark.read.format("delta")
     if version is not None:
         reader = reader.option("versionAsOf", version)
-    with _explained(path, "read"):
+    with explained_as(path, "read"):
         return reader.load(str(path))
 
 
@@ -151,7 +152,7 @@ def compact(spark: "SparkSession", path: Path) -> FileStats:
         When the table is missing or another process writes it.
     """
     _require(path)
-    with writer_lock(path), _explained(path, "compacted"):
+    with writer_lock(path), explained_as(path, "compacted"):
         spark.sql(f"OPTIMIZE {_sql_name(path)}")
     return file_stats(path)
 
@@ -165,7 +166,7 @@ def vacuum(spark: "SparkSession", path: Path) -> None:
         When the table is missing or another process writes it.
     """
     _require(path)
-    with writer_lock(path), _explained(path, "vacuumed"):
+    with writer_lock(path), explained_as(path, "vacuumed"):
         spark.sql(f"VACUUM {_sql_name(path)}")
 
 
@@ -311,14 +312,20 @@ def _check_same_columns(path: Path, table: Table) -> None:
 
 
 @contextlib.contextmanager
-def _explained(path: Path, done: str) -> Iterator[None]:
-    """Turn Spark's stack traces into one sentence with the cause."""
+def explained_as(path: Path, done: str) -> Iterator[None]:
+    """Turn what Spark, delta-rs and pyarrow raise into one sentence with the cause.
+
+    Raises
+    ------
+    TableError
+        That the table could not be ``done``.
+    """
     from py4j.protocol import Py4JError
     from pyspark.errors import PySparkException
 
     try:
         yield
-    except (Py4JError, PySparkException, DeltaError, OSError) as error:
+    except (Py4JError, PySparkException, DeltaError, OSError, ArrowException) as error:
         raise _not_done(path, done, _cause_of(str(error))) from error
 
 

@@ -19,7 +19,7 @@ from sentiment_assets.lake.log import checkpoint, trim
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
-from sentiment_assets.spark.delta import FileStats, compact, file_stats, table_exists, vacuum
+from sentiment_assets.spark.delta import FileStats, compact, explained_as, file_stats, table_exists, vacuum
 from sentiment_assets.streaming.sink import Sink
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def _compact(spark: SparkSession, path: Path, sink: Sink | None) -> FileStats:
     if sink is None or sink.spark_writes:
         with _file_sizes(spark):
             return compact(spark, path)
-    with sink.left_to_others():
+    with sink.left_to_others(), explained_as(path, "compacted"):
         merge_small_files(path, PREDICTIONS, small=SMALL_BYTES, large=LARGE_BYTES)
     return file_stats(path)
 

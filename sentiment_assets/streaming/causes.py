@@ -88,7 +88,8 @@ _CAUSES = (
         f"Start it (`sentiment-assets kafka start`) or check SENTIMENT_KAFKA_BOOTSTRAP; {_GOES_ON}.",
     ),
     _Cause(
-        r"Concurrent\w*Exception|DELTA_|FileNotFoundException|NoSuchFileException",
+        r"Concurrent\w*Exception|DELTA_|FileNotFoundException|NoSuchFileException|FileNotFoundError|CommitFailedError"
+        r"|TableNotFoundError|Invalid table version",
         "The table was changed or removed by something else while the stream ran",
         "Let no other process write it, then start the stream again.",
     ),

@@ -69,7 +69,8 @@ class DeadLetters:
         # Spark keeps a hundred reports: after a long silence the oldest are gone.
         missed = any(begin != self._end.get(part, begin) for part, begin in batch.start.items())
         self._end.update(batch.end)
-        if missed or batch.bad is None or batch.bad > 0:
+        unknown = batch.bad is None and batch.end != batch.start
+        if missed or unknown or (batch.bad or 0) > 0:
             self._uncertain = True
         if not self._uncertain:
             self._complete = dict(self._end)

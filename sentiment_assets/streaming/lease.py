@@ -460,6 +460,7 @@ class _Lease:
                 # Halting is answered by a broken connection.
                 with contextlib.suppress(Py4JError, ConnectionError):
                     jvm(self._spark).java.lang.Runtime.getRuntime().halt(1)
+            self._sink.close()
 
     def _end_care(self) -> None:
         """Begin no new care; what is under way, a compaction or a commit of staged rows, comes to its end."""

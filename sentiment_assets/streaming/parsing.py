@@ -10,7 +10,7 @@ from enum import StrEnum
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
-from sentiment_assets.schemas import LAST_MOMENT
+from sentiment_assets.schemas import FIRST_MOMENT, LAST_MOMENT
 
 MAX_TEXT_CHARACTERS = 100_000
 """Longest text that is scored, in Unicode code points: 350 times the longest tweet of 280 characters."""
@@ -62,14 +62,15 @@ def parse(messages: DataFrame) -> DataFrame:
     Of a key that occurs twice the last value counts; what follows after the object is ignored. Nesting deeper
     than 1,000 levels and numbers longer than 1,000 digits are beyond Jackson's limits and so "not JSON".
     """
+    first, last = (F.lit(moment).cast("timestamp") for moment in (FIRST_MOMENT, LAST_MOMENT))
     raw = messages.select(
         "key",
         "value",
         "topic",
         "partition",
         "offset",
-        # A producer's clock may claim any time; beyond this one Python cannot read the row.
-        F.least("timestamp", F.lit(LAST_MOMENT).cast("timestamp")).alias("kafka_timestamp"),
+        # A producer's clock may claim any time; beyond these Python cannot read the row.
+        F.greatest(F.least("timestamp", last), first).alias("kafka_timestamp"),
         F.col("value").cast("string").alias("json"),
     )
     read = raw.withColumn("tweet", F.from_json("json", _SCHEMA, _OPTIONS))

@@ -38,6 +38,8 @@ def kafka_options(cluster: Cluster) -> dict[str, str]:
         # Kafka's defaults, 1 MiB and 500 records a poll, are made for many small consumers.
         "kafka.max.partition.fetch.bytes": str(8 * 2**20),
         "kafka.max.poll.records": "10000",
+        # A broker that is away for a minute, Kafka's default, need not end the stream.
+        "kafka.default.api.timeout.ms": "120000",
     }
 
 

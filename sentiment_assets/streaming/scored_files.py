@@ -7,6 +7,7 @@ Does not belong here: the commit that makes a file part of the table (``lake.fil
 """
 
 import json
+import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ from typing import Any, Self
 import numpy as np
 import pyarrow as pa
 
-from sentiment_assets.lake.files import DataFile, FileWriter, new_name, read_schema
-from sentiment_assets.schemas import PREDICTIONS
+from sentiment_assets.lake.files import DataFile, FileWriter, read_schema
+from sentiment_assets.schemas import FIRST_MOMENT, LAST_MOMENT, PREDICTIONS
 from sentiment_assets.spark.compiled.worker import reader, scorer
 
 MESSAGES = "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP"
@@ -43,7 +44,9 @@ _LEFT_BYTES = 64 * 2**20
 """So much may be left to Spark of a task's messages, which keeps them meanwhile; more is not worth two ways."""
 _SAMPLE = 16
 """Timestamps of an Arrow batch that are looked at, at least: its rows are in the order in which they came."""
-_LAST_MICROS = 253_402_214_400_000_000
+_FIRST_MICROS, _LAST_MICROS = (
+    int(datetime.fromisoformat(moment).timestamp()) * 1_000_000 for moment in (FIRST_MOMENT, LAST_MOMENT)
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,31 @@ class Scoring:
 
 
 @dataclass(frozen=True)
+class Folder:
+    """Where the files of a batch go.
+
+    Attributes
+    ----------
+    table
+        Folder of the table.
+    batch
+        In the names of all files of the batch, by which they are found when it fails.
+    """
+
+    table: str
+    batch: str
+
+    @property
+    def prefix(self) -> str:
+        """With what the names begin."""
+        return f"part-{self.batch}-"
+
+    def new_path(self) -> Path:
+        """Of a file that is not there yet."""
+        return Path(self.table) / f"{self.prefix}{uuid.uuid4().hex[:12]}.snappy.parquet"
+
+
+@dataclass(frozen=True)
 class Written:
     """What became of some messages.
 
@@ -81,7 +109,7 @@ class Written:
     left
         Messages that were left to Spark.
     gave_up
-        Whether they were too many to be kept: nothing of this counts.
+        Whether they were too many to be kept: workers do not read this topic with profit.
     sent
         A sample of the rows' Kafka timestamps, in milliseconds since the epoch.
     """
@@ -121,8 +149,8 @@ class Written:
 class _Scored:
     """The file of one task: rows come in Arrow batches, the file is begun with the first."""
 
-    def __init__(self, scoring: Scoring, table: str) -> None:
-        self._scoring, self._table = scoring, Path(table)
+    def __init__(self, scoring: Scoring, folder: Folder) -> None:
+        self._scoring, self._folder = scoring, folder
         self._file: FileWriter | None = None
         self._scored_at = int(datetime.now(UTC).timestamp() * 1000) * 1000
         self.written = Written()
@@ -159,7 +187,7 @@ class _Scored:
             "scored_at": pa.array(np.full(rows, self._scored_at)).view(_MOMENT),
         }
         if self._file is None:
-            self._file = FileWriter(self._table / new_name(), PREDICTIONS)
+            self._file = FileWriter(self._folder.new_path(), PREDICTIONS)
         self._file.write(of_all)
         positives = int(np.count_nonzero(sentiments == _POSITIVE))
         sample = columns["kafka_timestamp"].view(pa.int64()).to_numpy()[:: max(1, rows // _SAMPLE)] // 1000
@@ -178,21 +206,15 @@ class _Scored:
 
 
 class FromMessages:
-    """Step of a plan: scores plain messages; passes others on as they came, and in the end a line about its file.
+    """Step of a plan: scores plain messages; passes others on as they came, and in the end a line about its file."""
 
-    Parameters
-    ----------
-    table
-        Folder of the table.
-    """
-
-    def __init__(self, scoring: Scoring, table: str) -> None:
-        self._scoring, self._table = scoring, table
+    def __init__(self, scoring: Scoring, folder: Folder) -> None:
+        self._scoring, self._folder = scoring, folder
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """From rows of :data:`MESSAGES` to rows of :data:`MESSAGES`."""
         read = reader(self._scoring.cache)
-        scored = _Scored(self._scoring, self._table)
+        scored = _Scored(self._scoring, self._folder)
         left = left_bytes = 0
         try:
             for batch in batches:
@@ -227,20 +249,14 @@ class FromMessages:
 
 
 class FromTweets:
-    """Step of a plan: scores tweets as ``streaming.parsing`` reads them, and gives a line about what was written.
+    """Step of a plan: scores tweets as ``streaming.parsing`` reads them, and gives a line about what was written."""
 
-    Parameters
-    ----------
-    table
-        Folder of the table.
-    """
-
-    def __init__(self, scoring: Scoring, table: str) -> None:
-        self._scoring, self._table = scoring, table
+    def __init__(self, scoring: Scoring, folder: Folder) -> None:
+        self._scoring, self._folder = scoring, folder
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """From tweets with ``ml_lower`` and ``reason`` to :data:`WRITTEN`."""
-        scored = _Scored(self._scoring, self._table)
+        scored = _Scored(self._scoring, self._folder)
         bad = 0
         try:
             for batch in batches:
@@ -271,5 +287,6 @@ def _few(words: Any) -> Any:
 
 
 def _within(moments: Any) -> Any:
-    """No later than what every reader of the table can hold, as ``parsing`` does it."""
-    return pa.array(np.minimum(moments.view(pa.int64()).to_numpy(), _LAST_MICROS)).view(_MOMENT)
+    """What every reader of the table can hold, as ``parsing`` does it."""
+    micros = moments.view(pa.int64()).to_numpy()
+    return pa.array(np.clip(micros, _FIRST_MICROS, _LAST_MICROS)).view(_MOMENT)

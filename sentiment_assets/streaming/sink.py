@@ -18,8 +18,9 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from statistics import median
+from typing import Any
 
 import pyarrow as pa
 from deltalake.exceptions import DeltaError
@@ -52,16 +53,6 @@ _REFUSED = (
 def is_ours(settings: Settings) -> bool:
     """Whether no other installation can write the tables, so that this sink may serve."""
     return settings.storage_root == settings.root
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Of a batch that was written; as in :class:`~.progress.Batch`."""
-
-    rows: int
-    positives: int
-    bad: int | None = None
-    median_sent_at: float | None = None
 
 
 class Sink:
@@ -97,9 +88,11 @@ class Sink:
         self._settings, self._table = settings, settings.table(PREDICTIONS.name)
         self._scoring, self._by_spark = scoring, by_spark
         self._appender = Appender(self._table)
-        self._counts: dict[int, Counts] = {}
+        self._counts: dict[int, dict[str, Any]] = {}
         self._spark_writes = scoring is None
         self._deciding, self._of_spark = threading.Lock(), threading.Lock()
+        self._read_by_workers = True
+        self._is_closed = False
         self._is_ours = is_ours(settings)
         self._newest = newest_plan(settings) if self._is_ours else None
         self._last = -1
@@ -149,7 +142,15 @@ class Sink:
     def counted(self, batch: Batch) -> Batch:
         """A reported batch with what this sink has counted in it, where Spark has not."""
         counts = self._counts.pop(batch.number, None) if batch.messages else None
-        return replace(batch, **asdict(counts)) if counts else batch
+        return replace(batch, **counts) if counts else batch
+
+    def close(self) -> None:
+        """Commit nothing from now on; a commit under way comes to its end.
+
+        Its JVM need not be there for a batch to be committed: call it before the stream's lock is given back.
+        """
+        with self._deciding:
+            self._is_closed = True
 
     def _append(self, rows: DataFrame, batch: int) -> None:
         try:
@@ -171,25 +172,43 @@ class Sink:
             self._set_checksums(rows)
             append(rows, self._table, small=small)
             return
-        if not self._spark_writes:
-            written = write_files(rows, self._scoring, self._table, small=small)
-            with self._deciding:
-                if not self._spark_writes:
-                    if written.files:
-                        self._appender.append(written.files)
-                    self._counts[batch] = _counts(written)
+        while True:
+            if not self._spark_writes and self._write_by_workers(rows, self._scoring, batch, small=small):
+                return
+            # While others merge files, Spark may have ended to commit before it is this batch's turn.
+            with self._of_spark:
+                if self._spark_writes:
+                    self._write_by_spark(rows, batch, small=small)
                     return
-            # Spark began to commit meanwhile: these files are never part of the table.
-            discard(written, self._table)
-        with self._of_spark:
-            counted = Observation()
-            scored = self._by_spark(rows).observe(
-                counted,
-                F.count(F.lit(1)).alias("rows"),
-                F.count_if(F.col("sentiment") == "positive").alias("positives"),
-            )
-            append(scored, self._table, small=small)
-            self._counts[batch] = Counts(counted.get["rows"], counted.get["positives"])
+
+    def _write_by_workers(self, rows: DataFrame, scoring: Scoring, batch: int, *, small: bool) -> bool:
+        """Whether the batch is in the table; it is not when Spark has begun to commit meanwhile."""
+        written = write_files(
+            rows, scoring, self._table, one_file=small, read_by_workers=self._read_by_workers
+        )
+        if written.gave_up:
+            log.info("Most messages of this topic are not plain: Spark reads them all in this lease.")
+            self._read_by_workers = False
+        with self._deciding:
+            if self._spark_writes or self._is_closed:
+                discard(written, self._table)
+                if self._is_closed:
+                    raise StreamError("The stream ends.", "Start it again.")
+                return False
+            if written.files:
+                self._appender.append(written.files)
+            self._counts[batch] = _counts(written)
+            return True
+
+    def _write_by_spark(self, rows: DataFrame, batch: int, *, small: bool) -> None:
+        counted = Observation()
+        scored = self._by_spark(rows).observe(
+            counted,
+            F.count(F.lit(1)).alias("rows"),
+            F.count_if(F.col("sentiment") == "positive").alias("positives"),
+        )
+        append(scored, self._table, small=small)
+        self._counts[batch] = {"rows": counted.get["rows"], "positives": counted.get["positives"]}
 
     def _set_checksums(self, rows: DataFrame) -> None:
         if self.leaves_checksums != self._has_left_checksums:
@@ -229,6 +248,12 @@ def _explained() -> Iterator[None]:
         raise explain(f"{type(error).__name__}: {error}") from error
 
 
-def _counts(written: Written) -> Counts:
-    sent_at = median(written.sent) / 1000 if written.sent else None
-    return Counts(written.rows, written.positives, written.bad, sent_at)
+def _counts(written: Written) -> dict[str, Any]:
+    """What a batch's report lacks; Spark counts its messages twice where it reads them again."""
+    return {
+        "messages": written.rows + written.bad,
+        "rows": written.rows,
+        "positives": written.positives,
+        "bad": written.bad,
+        "median_sent_at": median(written.sent) / 1000 if written.sent else None,
+    }

@@ -136,8 +136,8 @@ def _stream_into(scratch: Path, messages: DataFrame, settings: Settings, served:
                 return
             if scoring:
                 # Both ways, that of a full batch last: what a stream does then is written once already.
-                for small in (True, False):
-                    appender.append(write_files(rows, scoring, table, small=small).files)
+                for one_file in (True, False):
+                    appender.append(write_files(rows, scoring, table, one_file=one_file).files)
             else:
                 append(rows, table, small=True)
 

@@ -3,6 +3,8 @@
 Belongs here: the two plans. Does not belong here: which of them, and that each batch is written once (``sink``).
 """
 
+import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from pyspark import StorageLevel
@@ -17,6 +19,7 @@ from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.scored_files import (
     MESSAGES,
     WRITTEN,
+    Folder,
     FromMessages,
     FromTweets,
     Scoring,
@@ -41,43 +44,58 @@ _TWEET = (
 def scoring_by_workers(settings: Settings, served: Served) -> Scoring | None:
     """What workers need to score and write files themselves; ``None``: Spark has to.
 
-    Workers of a cluster may lack the packages, and a pipeline runs in the JVM.
+    Workers of a cluster may lack the packages, tables elsewhere may have other writers, a pipeline runs in the JVM.
     """
     model = served.model
-    if not (isinstance(model, CompiledModel) and is_all_here(settings)):
+    is_ours = settings.storage_root == settings.root
+    if not (isinstance(model, CompiledModel) and is_ours and is_all_here(settings)):
         return None
     return Scoring(str(model.folder), str(model.cache), served.version, served.band)
 
 
-def write_files(messages: DataFrame, scoring: Scoring, table: Path, *, small: bool) -> Written:
+def write_files(
+    messages: DataFrame,
+    scoring: Scoring,
+    table: Path,
+    *,
+    one_file: bool = False,
+    read_by_workers: bool = True,
+) -> Written:
     """Score messages and write the rows as files into the table's folder; none is part of the table yet.
+
+    When it fails, the folder is as it was.
 
     Parameters
     ----------
     messages
         Rows of Spark's Kafka source, at least the columns of :data:`~.scored_files.MESSAGES`.
-    small
-        Read all by Spark, in one task: one file. Many are read by the workers first, where they are plain.
+    one_file
+        Of a batch of few messages, read by Spark alone.
+    read_by_workers
+        Let them read what is plain. Where that turns out not to be worth it, the result says so (``gave_up``).
+
+    Raises
+    ------
+    PySparkException, Py4JError
+        When Kafka cannot be read, a worker fails, or the disk is full.
     """
     needed = messages.select(
         F.lit(None).cast("binary").alias("key"), "value", "topic", "partition", "offset", "timestamp"
     )
-    if small:
-        return _write_tweets(needed.coalesce(1), scoring, table)
-    # Kept, so that the same workers score the rest: others would have to load all that these have.
-    read = needed.mapInArrow(FromMessages(scoring, str(table)), MESSAGES).persist(
-        StorageLevel.MEMORY_AND_DISK
-    )
+    batch = uuid.uuid4().hex
+    folder = Folder(str(table), batch)
     try:
-        lines = read.where("topic IS NULL").select("key").collect()
-        plain = sum((Written.from_json(line.key) for line in lines), Written())
+        if one_file:
+            return _write_tweets(needed.coalesce(1), scoring, folder)
+        plain = _write_plain(needed, scoring, folder) if read_by_workers else Written(gave_up=True)
         if not plain.gave_up:
-            rest = read.where("topic IS NOT NULL")
-            return plain + _write_tweets(rest, scoring, table) if plain.left else plain
-    finally:
-        read.unpersist()
-    discard(plain, table)
-    return _write_tweets(needed, scoring, table)
+            return plain
+        discard(plain, table)
+        return replace(_write_tweets(needed, scoring, folder), gave_up=read_by_workers)
+    except BaseException:
+        for file in table.glob(f"{folder.prefix}*"):
+            file.unlink(missing_ok=True)
+        raise
 
 
 def discard(written: Written, table: Path) -> None:
@@ -86,9 +104,23 @@ def discard(written: Written, table: Path) -> None:
         (table / file.name).unlink(missing_ok=True)
 
 
-def _write_tweets(messages: DataFrame, scoring: Scoring, table: Path) -> Written:
+def _write_plain(messages: DataFrame, scoring: Scoring, folder: Folder) -> Written:
+    """Let workers read what is plain, and Spark what they leave."""
+    # Kept, so that the same workers score the rest: others would have to load all that these have.
+    read = messages.mapInArrow(FromMessages(scoring, folder), MESSAGES).persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        lines = read.where("topic IS NULL").select("key").collect()
+        plain = sum((Written.from_json(line.key) for line in lines), Written())
+        if plain.gave_up or not plain.left:
+            return plain
+        return plain + _write_tweets(read.where("topic IS NOT NULL"), scoring, folder)
+    finally:
+        read.unpersist()
+
+
+def _write_tweets(messages: DataFrame, scoring: Scoring, folder: Folder) -> Written:
     tweets = parse(messages).selectExpr("*", *lowered(ascii_first=True)).select(*_TWEET)
-    lines = tweets.mapInArrow(FromTweets(scoring, str(table)), WRITTEN).collect()
+    lines = tweets.mapInArrow(FromTweets(scoring, folder), WRITTEN).collect()
     return sum((Written.from_json(line.written) for line in lines), Written())
 
 

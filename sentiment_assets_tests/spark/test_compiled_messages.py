@@ -1,5 +1,6 @@
 """What the compiled reader says of a message is what Spark's plan says of it, or nothing."""
 
+import contextlib
 import json
 import random
 from datetime import UTC, datetime
@@ -8,10 +9,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sentiment_assets.failures import StreamError
 from sentiment_assets.lake.commits import Appender
+from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.compiled.agreement import hostile_texts
@@ -20,7 +24,8 @@ from sentiment_assets.spark.delta import ensure_table
 from sentiment_assets.spark.text import LOWER, lowered
 from sentiment_assets.streaming import scored_files
 from sentiment_assets.streaming.parsing import parse
-from sentiment_assets.streaming.query import predictions
+from sentiment_assets.streaming.progress import Batch
+from sentiment_assets.streaming.query import planned, predictions
 from sentiment_assets.streaming.scored_files import Written
 from sentiment_assets.streaming.serving import Served
 from sentiment_assets.streaming.writing import scoring_by_workers, write_files
@@ -184,7 +189,7 @@ def test_files_hold_what_spark_would_append(
     messages = _messages(spark)
     scoring = scoring_by_workers(settings, served)
     assert scoring is not None
-    written = write_files(messages, scoring, table, small=small)
+    written = write_files(messages, scoring, table, one_file=small)
     expected = predictions(messages, served.model, served.version, served.band).orderBy("offset").collect()
     assert (written.rows, written.bad) == (len(expected), messages.count() - len(expected))
     assert written.positives == sum(row.sentiment == "positive" for row in expected)
@@ -203,6 +208,28 @@ def test_files_hold_what_spark_would_append(
     )
 
 
+def test_while_spark_commits_to_the_table_it_writes_the_batches_too(
+    spark: SparkSession, settings: Settings, served: Served
+) -> None:
+    """Delta's writer on a local disk looks whether a commit is there, then renames: one of the two would be lost."""
+    path = settings.table(PREDICTIONS.name)
+    ensure_table(path, PREDICTIONS)
+    frame, sink = planned(_messages(spark), served, settings)
+    rows, good = frame.count(), predictions(frame, served.model, served.version, served.band).count()
+    writers = []
+    for number, by_spark in enumerate((False, True, False)):
+        with sink.left_to_spark() if by_spark else contextlib.nullcontext():
+            assert sink.spark_writes == by_spark
+            sink._append(frame.withColumn("offset", F.col("offset") + number * rows), number)
+        batch = sink.counted(Batch(number, 0.0, 1.0, rows, {0: number * rows}, {0: (number + 1) * rows}, {}))
+        # What Spark left out of a batch is found by who completes the dead letters.
+        assert (batch.rows, batch.bad) == (good, None if by_spark else rows - good)
+        writers.append(open_table(path).history(1)[0]["engineInfo"].partition(":")[0].partition("/")[0])
+    assert writers == ["delta-rs", "Apache-Spark", "delta-rs"]
+    found = spark.read.format("delta").load(str(path))
+    assert (found.count(), found.select("offset").distinct().count()) == (3 * good, 3 * good)
+
+
 def test_messages_that_are_too_much_to_keep_are_all_left_to_spark(
     spark: SparkSession, settings: Settings, served: Served, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,10 +239,55 @@ def test_messages_that_are_too_much_to_keep_are_all_left_to_spark(
     big = kafka_rows(spark, [b'{"text":"' + b"so sad " * 14_000 + b'"}']).crossJoin(spark.range(700))
     messages = big.withColumn("offset", F.col("id")).coalesce(1)
     small = kafka_rows(spark, [b'{"text":"hi"}'] * 3).withColumn("offset", F.col("offset") + 700)
-    written = write_files(small.unionByName(messages.drop("id")).coalesce(1), scoring, table, small=False)
+    written = write_files(small.unionByName(messages.drop("id")).coalesce(1), scoring, table)
     assert (written.rows, written.bad) == (703, 0)
     assert [file.name for file in written.files] == [file.name for file in table.iterdir()]
     assert scored_files._LEFT_BYTES < 700 * 98_000
+
+
+def test_a_batch_that_fails_leaves_no_file(
+    spark: SparkSession, settings: Settings, served: Served, table: Path
+) -> None:
+    scoring = scoring_by_workers(settings, served)
+    assert scoring is not None
+    broken = F.when(F.col("offset") == 1_700, F.raise_error(F.lit("it broke"))).otherwise(F.col("value"))
+    messages = _messages(spark).repartition(2, "offset").withColumn("value", broken)
+    for one_file in (True, False):
+        with pytest.raises(PySparkException, match="it broke"):
+            write_files(messages, scoring, table, one_file=one_file)
+        assert not list(table.iterdir())
+
+
+def test_a_sink_that_is_closed_commits_nothing(
+    spark: SparkSession, settings: Settings, served: Served
+) -> None:
+    """The commit is Python's: it could come after the JVM, and its lock, are gone."""
+    path = settings.table(PREDICTIONS.name)
+    ensure_table(path, PREDICTIONS)
+    frame, sink = planned(_messages(spark), served, settings)
+    sink.close()
+    with pytest.raises(StreamError, match="ends"):
+        sink._append(frame, 0)
+    assert not list(path.glob("*.parquet"))
+    assert not open_table(path).file_uris()
+
+
+def test_times_that_a_producer_invents_are_what_every_reader_can_hold(
+    spark: SparkSession, settings: Settings, served: Served, table: Path
+) -> None:
+    scoring = scoring_by_workers(settings, served)
+    assert scoring is not None
+    micros = F.when(F.col("offset") == 0, F.lit(-(10**17))).otherwise(F.lit(17 * 10**17))
+    messages = kafka_rows(spark, [b'{"text":"hi"}'] * 2).withColumn("timestamp", F.timestamp_micros(micros))
+    for one_file in (True, False):
+        (file,) = write_files(messages, scoring, table, one_file=one_file).files
+        found = pq.read_table(table / file.name)["kafka_timestamp"].to_pylist()
+        assert found == [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)]
+
+
+def test_tables_elsewhere_are_left_to_spark(settings: Settings, served: Served, tmp_path: Path) -> None:
+    assert scoring_by_workers(settings, served)
+    assert not scoring_by_workers(settings.model_copy(update={"storage": str(tmp_path / "disk")}), served)
 
 
 def test_a_file_of_a_failed_task_is_removed(
@@ -240,7 +312,7 @@ def test_a_file_of_a_failed_task_is_removed(
         yield from [batch] * 3
         raise OSError("No space left on device")
 
-    step = scored_files.FromMessages(scoring, str(table))
+    step = scored_files.FromMessages(scoring, scored_files.Folder(str(table), "x"))
     with pytest.raises(OSError, match="No space left"):
         list(step(broken()))  # type: ignore[arg-type]
     assert not list(table.iterdir())

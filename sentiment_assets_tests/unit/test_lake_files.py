@@ -9,9 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake
+from deltalake.exceptions import DeltaError
 
+from sentiment_assets.lake import commits
 from sentiment_assets.lake.commits import Appender, merge_small_files
 from sentiment_assets.lake.files import DataFile, FileWriter, new_name, read_schema
+from sentiment_assets.lake.log import checkpoint, trim
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.spark.delta import ensure_table
@@ -179,6 +182,34 @@ def test_appends_and_merges_at_the_same_time_lose_nothing(table: Path) -> None:
     thread.join()
     assert not trouble
     assert offsets(table) == [*range(150)]
+
+
+def test_commits_that_are_archived_meanwhile_are_not_missed(table: Path) -> None:
+    """A lease commits for minutes, and its care moves the commits away that it began with."""
+    appender = Appender(table)
+    for number in range(30):
+        appender.append([write(table, rows([number]))])
+        if number % 10 == 9:
+            assert checkpoint(table, every=1)
+            assert trim(table, keep=0, least=1)
+    assert offsets(table) == [*range(30)]
+
+
+def test_a_merge_whose_commit_came_and_then_failed_takes_no_rows_away(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Appender(table).append([write(table, rows([number])) for number in range(3)])
+
+    def trouble(*arguments: object) -> None:
+        commit(*arguments)  # type: ignore[arg-type]
+        raise DeltaError("Too many open files")
+
+    commit = commits._commit
+    monkeypatch.setattr(commits, "_commit", trouble)
+    with pytest.raises(DeltaError):
+        merge_small_files(table, PREDICTIONS, small=10**6, large=10**9)
+    assert offsets(table) == [0, 1, 2]
+    assert len(open_table(table).file_uris()) == 1
 
 
 def test_another_writer_may_come_between(table: Path) -> None:
