@@ -1,8 +1,9 @@
 """One stream at a time: a lock on a file that the writing JVM itself holds.
 
-The Spark JVM, not Python, writes the tables, and it can outlive a killed Python process by a moment. So the lock
-is a ``FileChannel`` lock of the JVM: the operating system drops it when the JVM is gone, never before. On Linux
-and macOS that is a POSIX record lock, which Python can test and take with ``fcntl``.
+The Spark JVM runs the batches, and it can outlive a killed Python process by a moment. So the lock is a ``FileChannel``
+lock of the JVM: the operating system drops it when the JVM is gone, never before. On Linux and macOS that is a POSIX
+record lock, which Python can test and take with ``fcntl``. Where Python commits (``sink``) it can outlive the JVM: the
+locks of the tables, which Python holds, are given back once the sink is closed.
 Does not belong here: the lock of a single table (``spark.delta``).
 """
 
