@@ -130,7 +130,7 @@ TEST_TWEETS = Table(
     constraints={**CLEANED_TWEETS.constraints, "known_half": "half IN ('selection', 'report')"},
 )
 
-FIRST_MOMENT = "0001-01-01T00:00:00Z"
+FIRST_MOMENT = "0001-01-03T00:00:00Z"
 LAST_MOMENT = "9999-12-31T00:00:00Z"
 """Earlier and later times are none that every reader of the tables can hold; a producer's clock may claim any."""
 
@@ -167,7 +167,7 @@ PREDICTIONS = Table(
         Column("partition", "INT", "Kafka partition.", nullable=False),
         Column("offset", "BIGINT", "Kafka offset.", nullable=False),
         Column("kafka_timestamp", "TIMESTAMP", "When Kafka took the message.", nullable=False),
-        Column("scored_at", "TIMESTAMP", "When the task that scored it began.", nullable=False),
+        Column("scored_at", "TIMESTAMP", "When its scoring began.", nullable=False),
         Column("text", "STRING", "Text of the tweet, raw.", nullable=False),
     ),
     constraints={

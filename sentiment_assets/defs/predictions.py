@@ -121,7 +121,7 @@ def stream(
     tag = context.run.tags.get(keys.TAG_LEASE)
     # Its role too: a run from the asset graph is no job of ours, and the supervisor must know it as a stream.
     role = {keys.TAG_ROLE: keys.JOB_SCORE_STREAM}
-    context.instance.add_run_tags(context.run.run_id, role | process_tags(context.run_id))
+    context.instance.add_run_tags(context.run.run_id, role | process_tags(context.run.run_id))
     reporter = _Reporter(context, settings)
     try:
         result = run_lease(

@@ -1,7 +1,9 @@
 """Commits of data files to a Delta table by delta-rs: new ones appended, small ones merged. Starts no JVM.
 
-delta-rs creates the entry of a commit by a link, which fails where there is one, so several of its writers lose nothing
-to each other. Delta's own writer looks and then renames: it must never commit to a table while one of these does.
+delta-rs creates the entry of a commit by a link, which fails where there is one, so several of its writers that append
+lose nothing to each other, nor to one that merges. Two merges at once would double rows, and an append from a version
+before rows were replaced is refused. Delta's own writer looks and then renames: it must never commit to a table while
+one of these does.
 Does not belong here: the files themselves (``files``), what their rows say and when they are merged (``streaming``).
 """
 
@@ -10,7 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -46,7 +48,8 @@ class Appender:
         Raises
         ------
         DeltaError, OSError
-            When the log cannot be read or written; the table is as it was.
+            When the log cannot be read or written. After a ``CommitFailedError`` the table is as it was; after any
+            other the commit may be there.
         """
         if self._table is None:
             self._table = open_table(self._path)
@@ -78,7 +81,7 @@ def merge_small_files(path: Path, table: Table, *, small: int, large: int) -> in
     Raises
     ------
     DeltaError, OSError
-        When the log or a file cannot be read, or the disk is full; the table is as it was.
+        When the log or a file cannot be read, or the disk is full. The rows are there, merged or not.
     """
     delta = open_table(path)
     files = (
@@ -94,7 +97,7 @@ def merge_small_files(path: Path, table: Table, *, small: int, large: int) -> in
             merged.append(_merge(path, table, [unquote(file["path"]) for file in group]))
             replaced += [
                 RemoveAction(
-                    path=file["path"],
+                    path=unquote(file["path"]),
                     data_change=False,
                     deletion_timestamp=_now(),
                     size=file["size_bytes"],
@@ -152,7 +155,7 @@ def _merge(path: Path, table: Table, names: Sequence[str]) -> DataFile:
 
 def _added(file: DataFile, *, is_new: bool = True) -> AddAction:
     return AddAction(
-        path=quote(file.name),
+        path=file.name,
         size=file.size,
         partition_values={},
         modification_time=_now(),

@@ -9,8 +9,10 @@ from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.local.services import NAMES
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.runtime.processes import reap_recorded
+from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.sinks.configured import NAMES as NAMES_OF_SINKS
+from sentiment_assets.spark.delta import writer_lock
 from sentiment_assets.streaming.exclusive import exclude_streams
 
 _OURS = (
@@ -52,6 +54,9 @@ def reset_everything(settings: Settings) -> None:
         for activity in ("up", "train", "rescore", "backfill", "dead-letters replay", *others):
             alone.enter_context(only_one(settings, activity))
         alone.enter_context(exclude_streams(settings))
+        for table in (PREDICTIONS, DEAD_LETTERS):
+            with writer_lock(settings.table(table.name)):
+                pass
         reap_recorded(settings, NAMES)
         EmbeddedBroker(settings).stop()
     try:

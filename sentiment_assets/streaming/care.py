@@ -1,6 +1,6 @@
 """Care for the stream's tables: merge small files, delete those no version needs.
 
-Only inside the process that writes the tables, and only while no batch runs. Does not belong here: the commands
+Only inside the process that writes the tables, beside the query. Does not belong here: the commands
 themselves (``spark.delta``).
 """
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from py4j.protocol import Py4JError
 from pyspark.ml import PipelineModel
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from sentiment_assets.failures import BrokerError, ModelError, StreamError
@@ -232,25 +232,8 @@ class _Lease:
             at_most = _batch(self._settings, served, len(self._available()))
             messages = read_topic(self._spark, self._settings, self._cluster, at_most=at_most)
             frame, self._sink = planned(messages, served, self._settings)
-            query = start(frame, self._settings, self._sink)
-        try:
-            pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
-            if self._warm:
-                self._say_ready()
-            # Also in leases that are too short for care.
-            self._care = pulse.beside(lambda: keep_logs_short(self._settings))
-            reports = Reports(query, self._settings.topic)
-            reason = self._follow(query, reports, letters, version)
-            log.info("The lease ends: %s", reason.text)
-            self._await_boundary(query, reports, letters, asked=reason.asked)
-        except BaseException:
-            with contextlib.suppress(StreamError):
-                self._stop(query)
-            raise
-        self._stop(query)
-        with explained():
-            self._collect(reports, letters)
-        self._end_care()
+        with contextlib.closing(self._sink):
+            reason = self._stream(frame, letters, version)
         self._complete(letters)
         pulse.progress = replace(pulse.progress, detail=reason.text)
         if not (reason.asked or self._ends.may_be_succeeded):
@@ -267,6 +250,30 @@ class _Lease:
             version,
             served.scorer,
         )
+
+    def _stream(self, frame: DataFrame, letters: DeadLetters, version: str) -> _Reason:
+        """Run the query until there is a reason to end; the sink has all that it committed when this returns."""
+        with explained():
+            query = start(frame, self._settings, self._sink)
+        try:
+            self._pulse.lease_ends = time.monotonic() + self._ends.lease_seconds
+            if self._warm:
+                self._say_ready()
+            # Also in leases that are too short for care.
+            self._care = self._pulse.beside(lambda: keep_logs_short(self._settings))
+            reports = Reports(query, self._settings.topic)
+            reason = self._follow(query, reports, letters, version)
+            log.info("The lease ends: %s", reason.text)
+            self._await_boundary(query, reports, letters, asked=reason.asked)
+        except BaseException:
+            with contextlib.suppress(StreamError):
+                self._stop(query)
+            raise
+        self._stop(query)
+        with explained():
+            self._collect(reports, letters)
+        self._end_care()
+        return reason
 
     def _prepared(self, version: str) -> Served:
         """Load the model and warm the JVM."""
@@ -454,13 +461,13 @@ class _Lease:
             ended = True
         finally:
             if not ended:
+                self._sink.close()
                 log.warning("The query has not ended, so its JVM is.")
                 # Before the lock is free: a successor must not take this for a stream that hands over.
                 self._pulse.say_stopped("its query did not end")
                 # Halting is answered by a broken connection.
                 with contextlib.suppress(Py4JError, ConnectionError):
                     jvm(self._spark).java.lang.Runtime.getRuntime().halt(1)
-            self._sink.close()
 
     def _end_care(self) -> None:
         """Begin no new care; what is under way, a compaction or a commit of staged rows, comes to its end."""
@@ -492,7 +499,7 @@ class _Lease:
 
 @contextlib.contextmanager
 def _broker_may_be_silent() -> Iterator[None]:
-    """Put off what needs the broker: Spark itself waits three minutes for it, and so must we."""
+    """Put off what needs the broker: Spark itself waits six minutes for it, and so must we."""
     try:
         yield
     except BrokerError as error:

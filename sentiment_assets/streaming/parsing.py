@@ -1,7 +1,8 @@
 """Kafka rows to tweets: which message can be scored, and why another cannot.
 
 Every message becomes either a tweet or a dead letter with one of the reasons below; none raises, whatever its
-bytes are. Spark SQL only, no Python in the path (a UDF costs 200 ms a batch).
+bytes are. Spark SQL only, no UDF. Of plain messages in large batches
+``spark.compiled.messages`` must say the same.
 Does not belong here: reading Kafka (``query``), scoring (``spark.scoring``).
 """
 

@@ -33,7 +33,8 @@ class Batch:
         Offsets by partition: where the batch begins and ends, and where the topic ended when it was planned.
     bad, rows, positives
         Messages that cannot be scored, rows written, positive ones among them. ``None`` when nothing was counted:
-        the sink skipped a batch that it already had, since a crash came between its commit and Spark's own.
+        the sink skipped a batch that it already had, since a crash came between its commit and Spark's own. ``bad``
+        and the median also where Spark wrote the batch beside a rescore.
     median_sent_at
         Median of its messages' Kafka timestamps (of a sample, or their mean where they are few), in seconds since the
         epoch.

@@ -3,10 +3,13 @@
 Does not belong here: verifying that they belong together (``pairing``).
 """
 
+import contextlib
+
 from sentiment_assets.failures import StreamError
 from sentiment_assets.runtime.files import remove_folder, replace_file
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import writer_lock
 from sentiment_assets.streaming.exclusive import exclude_streams
 
 _MARKER = "stream.reset"
@@ -21,8 +24,14 @@ def reset_stream(settings: Settings) -> None:
     ------
     StreamError
         When a stream runs, or a file cannot be removed.
+    TableError
+        When another process writes a table.
     """
-    with exclude_streams(settings):
+    with contextlib.ExitStack() as alone:
+        alone.enter_context(exclude_streams(settings))
+        for table in (PREDICTIONS, DEAD_LETTERS):
+            # A stream whose JVM is gone may still merge files.
+            alone.enter_context(writer_lock(settings.table(table.name)))
         try:
             replace_file(settings.run / _MARKER, "")
         except OSError as error:

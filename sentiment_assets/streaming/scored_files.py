@@ -1,8 +1,8 @@
 """Predictions as Parquet files, written by the Python workers that score them.
 
 Rows go from Kafka to a worker once, and what comes back is a line a file: the JVM parses, encodes and copies nothing of
-a plain message. Runs in Python workers of Spark: it imports neither PySpark nor, before a row is scored, numba.
-Does not belong here: the commit that makes a file part of the table (``lake.files``), when a batch is written so
+a plain message. Runs in Python workers of Spark: it imports neither PySpark nor, before a step runs, numba.
+Does not belong here: the commit that makes a file part of the table (``lake.commits``), when a batch is written so
 (``sink``).
 """
 

@@ -6,11 +6,11 @@ for a model that only its pipeline can apply, Spark writes them.
 Delta's own streaming sink asks before each batch which batch the table has, and Delta 4.4 answers by reading its whole
 log with three Spark jobs: 0.35 of the 0.75 s of a batch at 1,000 messages a second. Only one batch can be in the table
 without being recorded in the checkpoint: the last one that was planned when the stream before ended. So this sink looks
-once, and into the table itself: Delta commits all rows of a batch or none, and an offset is never scored twice.
+once, and into the table itself: Delta commits all rows of a batch or none, and an offset is never written twice.
 
-That is enough where no other writer can come between, which the stream's lock ensures within SENTIMENT_HOME. For
-tables elsewhere (SENTIMENT_STORAGE), which several homes and machines may share, Delta's sink stays: there its
-transaction is what keeps a second writer out.
+That is enough where no other writer can come between, which the locks of the stream and of its tables ensure within
+SENTIMENT_HOME. For tables elsewhere (SENTIMENT_STORAGE), which several homes and machines may share, Delta's sink
+stays: there its transaction is what keeps a second writer out.
 Does not belong here: the plan (``query``), positions (``positions``).
 """
 
@@ -70,8 +70,8 @@ class Sink:
     failure
         Why a batch could not be written, which ends the query.
     leaves_checksums
-        Whether each commit gets a checksum file of Delta's. From that of the last commit another JVM goes on at once;
-        without it Delta computes the state of the table from its log first, for 3 s in which nothing is scored.
+        Whether each commit of Spark's gets a checksum file of Delta's. From that of the last commit another JVM goes on
+        at once; without it Delta computes the state of the table from its log first, for 3 s in which nothing is scored.
 
     Raises
     ------
@@ -132,6 +132,8 @@ class Sink:
         finally:
             with self._deciding:
                 self._spark_writes = False
+                # Spark may have replaced rows: a commit from a version before that would be refused.
+                self._appender = Appender(self._table)
 
     @contextlib.contextmanager
     def left_to_others(self) -> Iterator[None]:
@@ -141,7 +143,7 @@ class Sink:
 
     def counted(self, batch: Batch) -> Batch:
         """A reported batch with what this sink has counted in it, where Spark has not."""
-        counts = self._counts.pop(batch.number, None) if batch.messages else None
+        counts = self._counts.pop(batch.number, None) if batch.end != batch.start else None
         return replace(batch, **counts) if counts else batch
 
     def close(self) -> None:
@@ -187,7 +189,7 @@ class Sink:
             rows, scoring, self._table, one_file=small, read_by_workers=self._read_by_workers
         )
         if written.gave_up:
-            log.info("Most messages of this topic are not plain: Spark reads them all in this lease.")
+            log.info("Too many or too long messages are not plain: Spark reads them all in this lease.")
             self._read_by_workers = False
         with self._deciding:
             if self._spark_writes or self._is_closed:

@@ -3,7 +3,7 @@
 A job (a rescore, a backfill) has a folder of its own in ``SENTIMENT_HOME/staging``: its plan, a folder a piece, and
 in the end what became of it. A piece is complete when its folder has its final name, so a job that was killed goes on
 where it was. Only the holder of the stream's lock may write the tables: the command itself while no stream runs, else
-the running stream, beside its query.
+the running stream, beside its query, whose batches Spark writes meanwhile.
 Does not belong here: what the rows are (``rescore``, ``backfill``).
 """
 

@@ -56,7 +56,7 @@ def warm_up(
     served: Served,
     available: dict[int, tuple[int, int]],
 ) -> None:
-    """Run messages through the plan of :func:`~..query.predictions`, once in the life of a JVM.
+    """Run messages the way that the stream's batches take, once in the life of a JVM.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ def write_files(
 ) -> Written:
     """Score messages and write the rows as files into the table's folder; none is part of the table yet.
 
-    When it fails, the folder is as it was.
+    When it fails, its files are removed, but for those of tasks that Spark still cancels: these go after a week.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ import json
 import random
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,7 +23,8 @@ from sentiment_assets.spark.compiled.agreement import hostile_texts
 from sentiment_assets.spark.compiled.worker import Plain, reader
 from sentiment_assets.spark.delta import ensure_table
 from sentiment_assets.spark.text import LOWER, lowered
-from sentiment_assets.streaming import scored_files
+from sentiment_assets.streaming import scored_files, writing
+from sentiment_assets.streaming import sink as streaming_sink
 from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.progress import Batch
 from sentiment_assets.streaming.query import planned, predictions
@@ -211,7 +213,10 @@ def test_files_hold_what_spark_would_append(
 def test_while_spark_commits_to_the_table_it_writes_the_batches_too(
     spark: SparkSession, settings: Settings, served: Served
 ) -> None:
-    """Delta's writer on a local disk looks whether a commit is there, then renames: one of the two would be lost."""
+    """Delta's writer on a local disk looks whether a commit is there, then renames: one of the two would be lost.
+
+    It also replaces rows, after which a commit from a version before would be refused.
+    """
     path = settings.table(PREDICTIONS.name)
     ensure_table(path, PREDICTIONS)
     frame, sink = planned(_messages(spark), served, settings)
@@ -220,6 +225,8 @@ def test_while_spark_commits_to_the_table_it_writes_the_batches_too(
     for number, by_spark in enumerate((False, True, False)):
         with sink.left_to_spark() if by_spark else contextlib.nullcontext():
             assert sink.spark_writes == by_spark
+            if by_spark:
+                _rescore(spark, path)
             sink._append(frame.withColumn("offset", F.col("offset") + number * rows), number)
         batch = sink.counted(Batch(number, 0.0, 1.0, rows, {0: number * rows}, {0: (number + 1) * rows}, {}))
         # What Spark left out of a batch is found by who completes the dead letters.
@@ -228,6 +235,36 @@ def test_while_spark_commits_to_the_table_it_writes_the_batches_too(
     assert writers == ["delta-rs", "Apache-Spark", "delta-rs"]
     found = spark.read.format("delta").load(str(path))
     assert (found.count(), found.select("offset").distinct().count()) == (3 * good, 3 * good)
+
+
+def _rescore(spark: SparkSession, path: Path) -> None:
+    """Replace rows, as a rescore does."""
+    rows = spark.read.format("delta").load(str(path)).where("offset < 100")
+    rows.write.format("delta").mode("overwrite").option("replaceWhere", "offset < 100").save(str(path))
+
+
+def test_files_that_spark_overtakes_are_no_part_of_the_table(
+    spark: SparkSession, settings: Settings, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spark begins to commit when the workers have written and the sink has not committed yet."""
+    path = settings.table(PREDICTIONS.name)
+    ensure_table(path, PREDICTIONS)
+    frame, sink = planned(_messages(spark), served, settings)
+    with contextlib.ExitStack() as at_the_end:
+
+        def overtaken(*arguments: Any, **options: Any) -> Written:
+            written = write_files(*arguments, **options)
+            at_the_end.enter_context(sink.left_to_spark())
+            return written
+
+        monkeypatch.setattr(streaming_sink, "write_files", overtaken)
+        version = open_table(path).version()
+        sink._append(frame, 0)
+    after = open_table(path)
+    assert after.version() == version + 1
+    assert sorted(path.glob("*.parquet")) == sorted(Path(uri) for uri in after.file_uris())
+    good = predictions(frame, served.model, served.version, served.band).count()
+    assert spark.read.format("delta").load(str(path)).count() == good
 
 
 def test_messages_that_are_too_much_to_keep_are_all_left_to_spark(
@@ -246,16 +283,22 @@ def test_messages_that_are_too_much_to_keep_are_all_left_to_spark(
 
 
 def test_a_batch_that_fails_leaves_no_file(
-    spark: SparkSession, settings: Settings, served: Served, table: Path
+    spark: SparkSession, settings: Settings, served: Served, table: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The workers' files are there when Spark fails on what they left."""
     scoring = scoring_by_workers(settings, served)
     assert scoring is not None
-    broken = F.when(F.col("offset") == 1_700, F.raise_error(F.lit("it broke"))).otherwise(F.col("value"))
-    messages = _messages(spark).repartition(2, "offset").withColumn("value", broken)
-    for one_file in (True, False):
-        with pytest.raises(PySparkException, match="it broke"):
-            write_files(messages, scoring, table, one_file=one_file)
-        assert not list(table.iterdir())
+    before: list[int] = []
+
+    def fails(messages: DataFrame) -> DataFrame:
+        before.append(len(list(table.iterdir())))
+        return messages.select(F.raise_error(F.lit("it broke")))
+
+    monkeypatch.setattr(writing, "parse", fails)
+    with pytest.raises(PySparkException):
+        write_files(_messages(spark).repartition(2, "offset"), scoring, table)
+    assert before == [2]
+    assert not list(table.iterdir())
 
 
 def test_a_sink_that_is_closed_commits_nothing(
@@ -282,7 +325,7 @@ def test_times_that_a_producer_invents_are_what_every_reader_can_hold(
     for one_file in (True, False):
         (file,) = write_files(messages, scoring, table, one_file=one_file).files
         found = pq.read_table(table / file.name)["kafka_timestamp"].to_pylist()
-        assert found == [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)]
+        assert found == [datetime(1, 1, 3, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC)]
 
 
 def test_tables_elsewhere_are_left_to_spark(settings: Settings, served: Served, tmp_path: Path) -> None:
