@@ -2,8 +2,8 @@
 
 Whoever writes a batch counts them, workers or an observation of Spark's; only the offset ranges that hold some are read
 a second time, by a batch job beside the stream. A position file says up to where dead letters are complete. It may lag
-behind after a crash; then what the table already has is left out of the range read again. A second streaming query would
-have to read all of the topic to move its checkpoint on.
+behind after a crash; then what the table already has is left out of the range read again. A second streaming query
+would have to read all of the topic to move its checkpoint on.
 Does not belong here: which message is one (``parsing``), when to catch up (``lease``).
 """
 

@@ -71,7 +71,7 @@ class Sink:
         Why a batch could not be written, which ends the query.
     leaves_checksums
         Whether each commit of Spark's gets a checksum file of Delta's. From that of the last commit another JVM goes on
-        at once; without it Delta computes the state of the table from its log first, for 3 s in which nothing is scored.
+        at once; without it Delta computes the state of the table from its log first, for 3 s without scores.
 
     Raises
     ------
