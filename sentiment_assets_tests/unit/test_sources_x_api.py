@@ -155,7 +155,7 @@ def test_a_plan_without_recent_search_is_said_once_and_the_stream_goes_on(
         source = stream(peer)
         posts = listen(source, both_gaps_are_done_with)
     assert ids(posts) == numbers(1, len(posts))
-    assert sum("recent search" in record.message for record in caplog.records) == 1
+    assert sum("recent search" in record.getMessage() for record in caplog.records) == 1
 
 
 def test_a_rate_limit_is_waited_out_until_its_reset() -> None:
