@@ -16,6 +16,7 @@ Does not belong here: the plan (``query``), positions (``positions``).
 
 import contextlib
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 
 _SMALL_MESSAGES = 2_000
 """So few are read, scored and written by one task as soon as by one a partition."""
+_WORTH_READING = 10_000
+"""Fewer are read by Spark alone sooner than by workers first, which takes a job more: seconds in a JVM that is cold."""
 _REFUSED = (
     "Restore checkpoints and lake from one backup, taken while no stream ran, or run "
     "`sentiment-assets reset --stream` to score the topic from its start."
@@ -169,13 +172,14 @@ class Sink:
             raise
 
     def _write(self, rows: DataFrame, batch: int) -> None:
-        small = self._is_small(batch)
+        size = self._size_of(batch)
+        small = size <= _SMALL_MESSAGES
         if self._scoring is None:
             self._set_checksums(rows)
             append(rows, self._table, small=small)
             return
         while True:
-            if not self._spark_writes and self._write_by_workers(rows, self._scoring, batch, small=small):
+            if not self._spark_writes and self._write_by_workers(rows, self._scoring, batch, size):
                 return
             # While others merge files, Spark may have ended to commit before it is this batch's turn.
             with self._of_spark:
@@ -183,10 +187,14 @@ class Sink:
                     self._write_by_spark(rows, batch, small=small)
                     return
 
-    def _write_by_workers(self, rows: DataFrame, scoring: Scoring, batch: int, *, small: bool) -> bool:
+    def _write_by_workers(self, rows: DataFrame, scoring: Scoring, batch: int, size: float) -> bool:
         """Whether the batch is in the table; it is not when Spark has begun to commit meanwhile."""
         written = write_files(
-            rows, scoring, self._table, one_file=small, read_by_workers=self._read_by_workers
+            rows,
+            scoring,
+            self._table,
+            one_file=size <= _SMALL_MESSAGES,
+            read_by_workers=self._read_by_workers and size > _WORTH_READING,
         )
         if written.gave_up:
             log.info("Too many or too long messages are not plain: Spark reads them all in this lease.")
@@ -218,12 +226,13 @@ class Sink:
             # Of the session of the batches, which Spark has cloned for the query.
             rows.sparkSession.conf.set(CHECKSUM_FILES, self.leaves_checksums)
 
-    def _is_small(self, batch: int) -> bool:
+    def _size_of(self, batch: int) -> float:
+        """Offsets in a batch; without end where its plan alone does not say."""
         folder, topic = checkpoint(self._settings), self._settings.topic
         end, start = (planned_offsets(folder, number, topic) for number in (batch, batch - 1))
         if end is None or start is None:
-            return False
-        return sum(until - start.get(part, 0) for part, until in end.items()) <= _SMALL_MESSAGES
+            return math.inf
+        return sum(until - start.get(part, 0) for part, until in end.items())
 
     def _has(self, batch: int) -> bool:
         """Whether the table has the rows of a batch that was planned before this query began."""
