@@ -39,7 +39,7 @@ from sentiment_assets.streaming.causes import explain, explained
 from sentiment_assets.streaming.positions import Offsets, checkpoint, newest_plan, planned_offsets
 from sentiment_assets.streaming.progress import Batch
 from sentiment_assets.streaming.scored_files import Scoring, Written
-from sentiment_assets.streaming.writing import append, discard, write_files
+from sentiment_assets.streaming.writing import append, discard, is_ours, write_files
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,6 @@ _REFUSED = (
     "Restore checkpoints and lake from one backup, taken while no stream ran, or run "
     "`sentiment-assets reset --stream` to score the topic from its start."
 )
-
-
-def is_ours(settings: Settings) -> bool:
-    """Whether no other installation can write the tables, so that this sink may serve."""
-    return settings.storage_root == settings.root
 
 
 class Sink:

@@ -21,8 +21,7 @@ from sentiment_assets.streaming.causes import explained
 from sentiment_assets.streaming.jvm import jvm
 from sentiment_assets.streaming.query import predictions, read_topic
 from sentiment_assets.streaming.serving import Served
-from sentiment_assets.streaming.sink import is_ours
-from sentiment_assets.streaming.writing import append, scoring_by_workers, write_files
+from sentiment_assets.streaming.writing import append, is_ours, scoring_by_workers, write_files
 
 log = logging.getLogger(__name__)
 

@@ -41,14 +41,18 @@ _TWEET = (
 )
 
 
+def is_ours(settings: Settings) -> bool:
+    """Whether no other installation can write the tables."""
+    return settings.storage_root == settings.root
+
+
 def scoring_by_workers(settings: Settings, served: Served) -> Scoring | None:
     """What workers need to score and write files themselves; ``None``: Spark has to.
 
     Workers of a cluster may lack the packages, tables elsewhere may have other writers, a pipeline runs in the JVM.
     """
     model = served.model
-    is_ours = settings.storage_root == settings.root
-    if not (isinstance(model, CompiledModel) and is_ours and is_all_here(settings)):
+    if not (isinstance(model, CompiledModel) and is_ours(settings) and is_all_here(settings)):
         return None
     return Scoring(str(model.folder), str(model.cache), served.version, served.band)
 
@@ -82,15 +86,15 @@ def write_files(
     needed = messages.select(
         F.lit(None).cast("binary").alias("key"), "value", "topic", "partition", "offset", "timestamp"
     )
-    batch = uuid.uuid4().hex
-    folder = Folder(str(table), batch)
+    folder = Folder(str(table), uuid.uuid4().hex)
     try:
         if one_file:
             return _write_tweets(needed.coalesce(1), scoring, folder)
-        plain = _write_plain(needed, scoring, folder) if read_by_workers else Written(gave_up=True)
-        if not plain.gave_up:
-            return plain
-        discard(plain, table)
+        if read_by_workers:
+            plain = _write_plain(needed, scoring, folder)
+            if not plain.gave_up:
+                return plain
+            discard(plain, table)
         return replace(_write_tweets(needed, scoring, folder), gave_up=read_by_workers)
     except BaseException:
         for file in table.glob(f"{folder.prefix}*"):
