@@ -1,7 +1,7 @@
 """``make soak``: an hour of operation with bad messages, a model swap and two lease changes.
 
-Prints the memory of each process at a sixth, the half and the end of the time, the growth of Dagster's event log,
-and the longest times without a commit.
+Prints the memory of each process at a sixth, the half and the end of the time, that of each streaming JVM as it got
+older, the growth of Dagster's event log, and the longest times without a commit.
 """
 
 import argparse
@@ -11,8 +11,12 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.settings import Settings
@@ -32,6 +36,7 @@ def main() -> int:
         home, rate=options.rate, bad_every=100, environment={"SENTIMENT_LEASE_SECONDS": str(int(seconds / 3))}
     )
     samples: list[dict[str, Any]] = []
+    ages = _Ages()
     try:
         world.start()
         world.load()
@@ -39,13 +44,13 @@ def main() -> int:
         begun = time.time()
         log_before = _event_log_bytes(world.settings)
         for at, act in ((1 / 6, None), (0.45, _swap_model), (0.5, None), (0.98, None)):
-            world.wait_while_alive(begun + at * seconds)
+            ages.watch(world, begun + at * seconds)
             if act is not None:
                 say(f"model swap: {act(world.settings)}")
             else:
                 samples.append({"minutes": round((time.time() - begun) / 60, 1), "memory_mb": _memory(world)})
                 say(json.dumps(samples[-1]))
-        world.wait_while_alive(begun + seconds)
+        ages.watch(world, begun + seconds)
         longest = sorted(world.pauses(begun + 5), reverse=True)[:5]
         growth = (_event_log_bytes(world.settings) - log_before) * 3600 / seconds
         last = world.end()
@@ -57,6 +62,7 @@ def main() -> int:
         "minutes": options.minutes,
         "rate": options.rate,
         "samples": samples,
+        "streaming_jvms": ages.table(),
         "event_log_bytes_per_hour": round(growth),
         "longest_pauses": [
             {"seconds": round(pause, 1), "at_minute": round((at - begun) / 60, 1)} for pause, at in longest
@@ -82,16 +88,45 @@ def _swap_model(settings: Settings) -> str:
     return others[0]
 
 
+class _Ages:
+    """Resident memory of each streaming JVM by its age: leases change, so one time of day says little."""
+
+    def __init__(self) -> None:
+        self._seen: dict[float, list[tuple[float, float]]] = {}
+
+    def watch(self, world: World, until: float) -> None:
+        """Wait until a time (seconds since the epoch), reading the memory every minute."""
+        while time.time() < until:
+            world.wait_while_alive(min(time.time() + 60, until))
+            for name, born, megabytes in _resident(world):
+                if name == "stream JVM":
+                    self._seen.setdefault(born, []).append(((time.time() - born) / 60, megabytes))
+
+    def table(self) -> list[dict[str, float]]:
+        """Megabytes of each JVM by the minutes it had lived, oldest first."""
+        return [
+            {f"{age:.1f}": round(megabytes, 1) for age, megabytes in self._seen[born]}
+            for born in sorted(self._seen)
+        ]
+
+
 def _memory(world: World) -> dict[str, float]:
     """Resident megabytes by what a process is."""
     memory: dict[str, float] = {}
-    for process in world.processes():
-        words = " ".join(process.cmdline())
-        names = {"kafka.Kafka": "broker", "org.apache.spark": "stream JVM", "dagster._daemon": "daemon",
-                 "webserver": "web server", "code-server": "code server", " up ": "up"}  # fmt: skip
-        name = next((name for part, name in names.items() if part in words), "run worker")
-        memory[name] = round(memory.get(name, 0.0) + process.memory_info().rss / 2**20, 1)
+    for name, _, megabytes in _resident(world):
+        memory[name] = round(memory.get(name, 0.0) + megabytes, 1)
     return dict(sorted(memory.items()))
+
+
+def _resident(world: World) -> Iterator[tuple[str, float, float]]:
+    """What each process is, when it was born (seconds since the epoch), and its resident megabytes."""
+    names = {"kafka.Kafka": "broker", "org.apache.spark": "stream JVM", "dagster._daemon": "daemon",
+             "webserver": "web server", "code-server": "code server", " up ": "up"}  # fmt: skip
+    for process in world.processes():
+        with suppress(psutil.Error):  # it may have ended since
+            words = " ".join(process.cmdline())
+            name = next((name for part, name in names.items() if part in words), "run worker")
+            yield name, process.create_time(), process.memory_info().rss / 2**20
 
 
 def _event_log_bytes(settings: Settings) -> int:
