@@ -27,7 +27,7 @@ from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.cluster import BROKER, Cluster
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
-from sentiment_assets.runtime.ports import LOOPBACK, free_port, is_free
+from sentiment_assets.runtime.ports import LOOPBACK, free_port, is_free, wait_for_port
 from sentiment_assets.runtime.processes import ManagedProcess, reap_recorded
 from sentiment_assets.settings import Settings
 
@@ -49,6 +49,7 @@ _JVM_OPTIONS = (
 )
 
 _FORMAT_SECONDS = 60
+_PORT_SECONDS = 15
 # Less than the index files of one new log segment: no broker starts with it.
 _LEAST_DISK_BYTES = 2**20
 
@@ -141,7 +142,9 @@ class EmbeddedBroker:
                 self._format(jars, client_port, controller_port)
             properties = self._folder / "server.properties"
             _write_properties(properties, self._properties(self._data, client_port, controller_port))
-            (self._folder / "ports").write_text(f"{client_port} {controller_port}\n", encoding="utf-8")
+            (self._folder / "ports").write_text(
+                f"{client_port} {controller_port} {self._settings.kafka_port}\n", encoding="utf-8"
+            )
             for log in (self._console, self._log):
                 if log.is_file():  # what the new one says must be about this start
                     log.replace(log.with_stem(f"{log.stem}-last"))
@@ -228,15 +231,23 @@ class EmbeddedBroker:
                 return
 
     def _choose_ports(self) -> tuple[int, int]:
-        """Those of the last start while they are free: addresses that people noted stay right."""
+        """Those of the last start while they are free: addresses that people noted stay right, clients come back.
+
+        Another ``kafka_port`` than at the last start is a wish for that one.
+        """
+        wanted = self._settings.kafka_port
         try:
             kept = [int(port) for port in (self._folder / "ports").read_text(encoding="utf-8").split()]
-            last_client, last_controller = kept
+            last_client, last_controller, *wanted_then = kept
         except (OSError, ValueError):
-            last_client, last_controller = self._settings.kafka_port, 0
-        client = free_port(last_client, self._settings.kafka_port)
-        if client != self._settings.kafka_port and not is_free(self._settings.kafka_port):
-            logger.info("Port %s is in use; the broker takes %s.", self._settings.kafka_port, client)
+            last_client, last_controller, wanted_then = 0, 0, []
+        if last_client == 0 or wanted_then not in ([], [wanted]):
+            last_client = wanted
+        elif not wait_for_port(last_client, _PORT_SECONDS):
+            logger.warning("Port %s is in use: clients of the broker have to find its new one.", last_client)
+        client = free_port(last_client, wanted)
+        if client != wanted and not is_free(wanted):
+            logger.info("Port %s is in use; the broker takes %s.", wanted, client)
         controller = free_port(*([last_controller] if last_controller not in (0, client) else []))
         return client, controller
 

@@ -4,13 +4,19 @@ Belongs here: questions about ports. Does not belong here: which service wants w
 """
 
 import errno
+import random
 import socket
 
 import psutil
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from sentiment_assets.failures import SetupError
 
 LOOPBACK = "127.0.0.1"
+
+_SERVERS = range(20_000, 32_768)
+"""Below the ports that systems give to outgoing connections (Linux from 32768 on, others from 49152): while a server is
+down, a client that connects again and again may be given the server's own port, and then it cannot come back."""
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:
@@ -39,13 +45,31 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
 
 
 def free_port(*preferred: int, host: str = LOOPBACK) -> int:
-    """The first of the preferred ports that is free, else one that the system chooses."""
-    for port in preferred:
+    """The first of the preferred ports that is free, else one for servers, else one that the system chooses."""
+    for port in (*preferred, *random.sample(_SERVERS, 100)):
         if is_free(port, host):
             return port
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, seconds: float) -> bool:
+    """Wait while a port is somebody's end of a connection, with no server on it; whether it is free now.
+
+    Parameters
+    ----------
+    seconds
+        How long at most. A port on which another server listens is not waited for.
+    """
+    return bool(
+        Retrying(
+            retry=retry_if_result(lambda free: not free and port_owner(port) is None),
+            wait=wait_fixed(0.2),
+            stop=stop_after_delay(seconds),
+            retry_error_callback=lambda _: False,
+        )(is_free, port)
+    )
 
 
 def require_free_port(port: int, *, option: str, host: str = LOOPBACK) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import psutil
 import pytest
@@ -83,6 +84,19 @@ def test_the_broker_lives_through_a_taken_port_a_crash_and_a_restart_without_los
     assert recorded_process(record) is None
     with pytest.raises(BrokerError, match="cannot be reached"):
         watermarks(Cluster(again.bootstrap), settings.topic, timeout=1.0)
+
+
+def test_another_port_in_the_settings_is_that_of_the_next_start(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", kafka_port=free_port()).prepare()
+    broker = EmbeddedBroker(settings)
+    broker.start()
+    broker.stop()
+    port = free_port()
+    moved = EmbeddedBroker(settings.model_copy(update={"kafka_port": port}))
+    try:
+        assert moved.start().bootstrap == f"127.0.0.1:{port}"
+    finally:
+        moved.stop()
 
 
 def test_a_broker_that_cannot_start_says_why_and_where_its_log_is(settings: Settings) -> None:

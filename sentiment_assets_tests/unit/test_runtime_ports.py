@@ -2,12 +2,14 @@
 
 import os
 import socket
+import struct
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from sentiment_assets.failures import SetupError
-from sentiment_assets.runtime.ports import free_port, is_free, require_free_port
+from sentiment_assets.runtime.ports import free_port, is_free, require_free_port, wait_for_port
 
 
 @pytest.fixture
@@ -40,3 +42,21 @@ def test_a_free_port_is_not_refused() -> None:
 def test_an_address_of_another_machine_is_said_to_be_unusable() -> None:
     with pytest.raises(SetupError, match=r"No server can listen on 192\.0\.2\.1"):
         is_free(9092, host="192.0.2.1")
+
+
+def test_a_free_port_is_none_that_a_client_could_be_given() -> None:
+    assert free_port() < 32768
+
+
+def test_a_port_that_is_a_clients_near_end_is_waited_for(taken: int) -> None:
+    with socket.create_connection(("127.0.0.1", taken)) as client:
+        near = client.getsockname()[1]
+        assert not wait_for_port(near, 0.3)
+        # Whoever closes first keeps the port for a while; as a client that gives up by reset it is free at once.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        threading.Timer(0.5, client.close).start()
+        assert wait_for_port(near, 30)
+
+
+def test_a_port_of_another_server_is_not_waited_for(taken: int) -> None:
+    assert not wait_for_port(taken, 10_000)
