@@ -21,7 +21,7 @@ from sentiment_assets import __version__
 from sentiment_assets.commands import history, ingest, kafka, letters, sink, submit, watching
 from sentiment_assets.commands.options import Encoding
 from sentiment_assets.commands.output import Json, console, emit, note, pairs
-from sentiment_assets.failures import SentimentError
+from sentiment_assets.failures import SentimentError, SetupError, SourceError
 from sentiment_assets.settings import Settings
 from sentiment_assets.terminal import LineHandler, open_console, printable
 
@@ -85,6 +85,7 @@ def main() -> None:
             fail(f"The environment variable SENTIMENT_LOG_LEVEL has an unusable value ({level}).", _LEVELS)
         app(standalone_mode=True)
     except SentimentError as error:
+        logging.getLogger(__name__).debug("Stack trace", exc_info=error)
         fail(error.what, error.next_step)
     except KeyboardInterrupt:
         sys.exit(130)
@@ -356,7 +357,7 @@ def score(
     """Sentiment and probability of each text, with the terms that decided."""
     from sentiment_assets.local.scoring import score_texts
 
-    lines = texts or [line.rstrip("\n") for line in sys.stdin]
+    lines = texts or _lines_of_stdin()
     result = score_texts(Settings.from_env(), lines, version=model)
 
     def words(found: dict[str, Any]) -> None:
@@ -371,6 +372,18 @@ def score(
     emit(result, as_json, words)
 
 
+def _lines_of_stdin() -> list[str]:
+    """UTF-8, whatever the locale says."""
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise SourceError(
+            f"Line {line} of the standard input is not UTF-8 ({error.reason}).",
+            "Convert it first, for example with `iconv --from-code latin1 --to-code utf-8`.",
+        ) from error
+
+
 @app.command()
 def replay(
     file: Annotated[Path, typer.Argument(help="File in Sentiment140's format.")],
@@ -378,13 +391,13 @@ def replay(
         float | None, typer.Option(min=0.1, help="Tweets a second; default: at full speed.")
     ] = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Stop after so many; default: the whole file.")
+        int | None, typer.Option(min=1, help="So many: a sample, or beyond the file's rows the file again.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the shuffle.")] = None,
     encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
-    """Produce the tweets of a labelled file to the topic, shuffled, each exactly once."""
+    """Produce the tweets of a labelled file to the topic, shuffled, each exactly once (more often with a larger --limit)."""
     from sentiment_assets.local.scoring import replay_to_topic
 
     settings = Settings.from_env()
@@ -433,26 +446,38 @@ def status(as_json: Json = False) -> None:
 def status_words(found: dict[str, Any]) -> None:
     """The state of the product for a person: what runs, how far it is, what is in the tables."""
     stream, number = found["stream"], "{:,}".format
+    standby = found["standby"]
+    waits = f"; run {(standby['run_id'] or '?')[:8]} takes over next ({standby['state']})" if standby else ""
     lag = "unknown" if found["lag"] is None else number(found["lag"])
     behind = ", ".join(f"partition {p['partition']}: {p['lag']:,}" for p in found["partitions"])
-    share = "" if found["share_positive"] is None else f", {found['share_positive']:.1%} positive"
     age = stream["heartbeat_age_seconds"]
     seen = "" if age is None else f", last sign of life {age:.0f} s ago"
     run = f", run {stream['run_id'][:8]}" if stream["run_id"] else ""
-    sound = "every offset exactly once" if not found["gaps"] and not found["duplicates"] else "NOT SOUND"
     pairs(
         {
             "kafka": f"{found['broker']}, {found['bootstrap'] or 'no address'}, topic {found['topic']}"
             + (f": {found['broker_problem']}" if found["broker_problem"] else ""),
             "lag": f"{lag} messages" + (f" ({behind})" if behind else ""),
-            "stream": f"{stream['state']}{run}{seen}" + (f": {stream['detail']}" if stream["detail"] else ""),
+            "stream": f"{stream['state']}{run}{seen}"
+            + (f": {stream['detail']}" if stream["detail"] else "")
+            + waits,
             "model": found["model"] or found["model_problem"] or "none is chosen yet",
             "scored by": stream["scorer"] or "nothing yet",
-            "predictions": f"{number(found['predictions'])}{share}",
-            "dead letters": f"{number(found['dead_letters'])}, {number(found['pending'])} under way",
-            "offsets": f"{sound}: {number(found['gaps'])} gaps, {number(found['duplicates'])} duplicates",
         }
+        | ({"tables": found["table_problem"]} if found["table_problem"] else _table_words(found))
     )
+
+
+def _table_words(found: dict[str, Any]) -> dict[str, str]:
+    number = "{:,}".format
+    share = "" if found["share_positive"] is None else f", {found['share_positive']:.1%} positive"
+    version = "" if found["table_version"] is None else f", version {found['table_version']} of the table"
+    sound = "every offset exactly once" if not found["gaps"] and not found["duplicates"] else "NOT SOUND"
+    return {
+        "predictions": f"{number(found['predictions'])}{share}{version}",
+        "dead letters": f"{number(found['dead_letters'])}, {number(found['pending'])} under way",
+        "offsets": f"{sound}: {number(found['gaps'])} gaps, {number(found['duplicates'])} duplicates",
+    }
 
 
 @models_app.command("list")
@@ -505,16 +530,15 @@ def _figure(value: float | None) -> str:
 
 
 @models_app.command("promote")
-def models_promote(version: str, as_json: Json = False) -> None:
+def models_promote(
+    version: str,
+    force: Annotated[bool, typer.Option("--force", help="Also one above the leakage ceiling.")] = False,
+    as_json: Json = False,
+) -> None:
     """Make a stored version the chosen model; a running stream changes over at a batch boundary."""
-    from sentiment_assets.models.store import ModelStore
-    from sentiment_assets.streaming.serving import check_fit
+    from sentiment_assets.local.scoring import promote_stored
 
-    store = ModelStore(Settings.from_env().models)
-    store.folder(version, deep=True)
-    check_fit(store, version)
-    store.promote(version, reason="promoted by a person")
-    emit({"chosen": store.chosen()}, as_json, pairs)
+    emit(promote_stored(Settings.from_env(), version, force=force, console=console), as_json, pairs)
 
 
 @models_app.command("rollback")
@@ -558,8 +582,13 @@ def reset(
         raise typer.BadParameter("give exactly one of --stream and --all")
     settings = Settings.from_env()
     what = f"everything in {settings.root}" if everything else "predictions, dead letters and their position"
-    if not yes and not typer.confirm(f"Delete {what}?", err=True):
-        raise typer.Exit(1)
+    if not yes:
+        if not sys.stdin.isatty():
+            raise SetupError(
+                f"Nobody is there to say whether to delete {what}.", "Give --yes; nothing was deleted."
+            )
+        if not typer.confirm(f"Delete {what}?", err=True):
+            raise SetupError("Nothing was deleted.", "Answer y, or give --yes.")
     (reset_everything if everything else reset_stream)(settings)
     note(f"Deleted {what}.")
 

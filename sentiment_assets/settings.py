@@ -201,7 +201,9 @@ class Settings(BaseSettings):
         default=None, description="An ivysettings.xml that points at a mirror of Maven Central."
     )
 
-    lease_seconds: int = Field(default=900, ge=10, description="Longest life of one streaming run.")
+    lease_seconds: int = Field(
+        default=900, ge=10, description="So long a streaming run scores; then its successor takes over."
+    )
     idle_seconds: int = Field(
         default=300, ge=1, description="A streaming run with no new message for so long ends."
     )

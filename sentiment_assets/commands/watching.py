@@ -1,11 +1,11 @@
 """``metrics``: figures for Prometheus."""
 
-import threading
 from typing import Annotated
 
 import typer
 
 from sentiment_assets.commands.output import note
+from sentiment_assets.commands.signals import stop_on_signals
 from sentiment_assets.settings import Settings
 
 
@@ -21,6 +21,7 @@ def metrics(
     chosen = port or settings.metrics_port
     if chosen is None:
         raise typer.BadParameter("give a port here or in SENTIMENT_METRICS_PORT", param_hint="--port")
-    serve_metrics(settings, chosen)
-    note(f"Metrics at http://{LOOPBACK}:{chosen}/metrics; Ctrl-C ends.")
-    threading.Event().wait()
+    with stop_on_signals() as stop:
+        serve_metrics(settings, chosen)
+        note(f"Metrics at http://{LOOPBACK}:{chosen}/metrics; Ctrl-C ends.")
+        stop.wait()

@@ -12,7 +12,6 @@ from dagster import (
 )
 
 from sentiment_assets import keys
-from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import (
     CLEANED_TWEETS,
     DEAD_LETTERS,
@@ -35,7 +34,11 @@ _DELTA_NAMES = {"STRING": "string", "INT": "integer", "BIGINT": "long", "DOUBLE"
 
 
 def _column(settings: Settings, table: Table, column: str) -> pa.ChunkedArray:
-    return open_table(settings.table(table.name)).to_pyarrow_dataset().to_table(columns=[column])[column]
+    return (
+        delta.open_existing(settings.table(table.name))
+        .to_pyarrow_dataset()
+        .to_table(columns=[column])[column]
+    )
 
 
 def schema_check(table: Table, *, blocking: bool) -> AssetChecksDefinition:
@@ -51,7 +54,9 @@ def schema_check(table: Table, *, blocking: bool) -> AssetChecksDefinition:
         path = settings.table(table.name)
         if not delta.table_exists(path):
             return AssetCheckResult(passed=False, description=f"The table {table.name} does not exist.")
-        found = {f.name: getattr(f.type, "type", str(f.type)) for f in open_table(path).schema().fields}
+        found = {
+            f.name: getattr(f.type, "type", str(f.type)) for f in delta.open_existing(path).schema().fields
+        }
         declared = {c.name: _DELTA_NAMES[c.type] for c in table.columns}
         return AssetCheckResult(passed=found == declared, metadata={"found": found, "declared": declared})
 
@@ -108,7 +113,7 @@ def both_parts_have_the_same_balance(settings: ResourceParam[Settings]) -> Asset
 def required_columns_are_filled(settings: ResourceParam[Settings]) -> AssetCheckResult:
     """No null where the schema allows none."""
     required = [c.name for c in PREDICTIONS.columns if not c.nullable and c.name != "text"]
-    dataset = open_table(settings.table(PREDICTIONS.name)).to_pyarrow_dataset()
+    dataset = delta.open_existing(settings.table(PREDICTIONS.name)).to_pyarrow_dataset()
     nulls = dict.fromkeys(required, 0)
     for batch in dataset.to_batches(columns=required):
         for name in required:
@@ -120,6 +125,8 @@ def required_columns_are_filled(settings: ResourceParam[Settings]) -> AssetCheck
 def offsets_have_no_gap_and_no_duplicate(settings: ResourceParam[Settings]) -> AssetCheckResult:
     """Each offset that the stream has passed is exactly one prediction or one dead letter."""
     status = read_status(settings)
+    if status["table_problem"]:
+        return AssetCheckResult(passed=False, description=status["table_problem"])
     figures = {name: int(status[name]) for name in ("gaps", "duplicates", "predictions", "dead_letters")}
     return AssetCheckResult(
         passed=figures["gaps"] == 0 and figures["duplicates"] == 0, metadata=dict(figures)

@@ -46,6 +46,5 @@ score_stream = define_asset_job(
     keys.JOB_SCORE_STREAM,
     AssetSelection.assets(keys.PREDICTIONS, keys.DEAD_LETTERS),
     description="One lease of the stream; the sensor stream_supervisor launches it again and again.",
-    # A lease lives for minutes; a run that lasts for an hour has lost its process.
     tags={keys.TAG_ROLE: keys.JOB_SCORE_STREAM},
 )

@@ -36,7 +36,7 @@ def bench_training(
     Returns
     -------
     dict
-        ``rows_train``, ``seconds`` of the whole run, and accuracy and seconds to fit by candidate.
+        ``seconds`` of the whole run, ``chosen``, ``source``, and accuracy and seconds to fit by candidate.
     """
     with _scratch(settings, "train") as scratch:
         result = train(scratch, data=data, rows=rows, profile="quick", select=None, console=console)

@@ -19,11 +19,11 @@ class Figures:
     messages
         Messages in the topic; None where the broker does not answer.
     scored, dead
-        Rows of the tables ``predictions`` and ``dead_letters``.
+        Rows of the tables ``predictions`` and ``dead_letters``; None where they cannot be read.
     lag
         Messages not yet scored.
     share_positive
-        Of all predictions, between 0 and 1.
+        Of the running lease's predictions, between 0 and 1.
     stream
         What the stream is doing.
     rows_per_second
@@ -33,8 +33,8 @@ class Figures:
     """
 
     messages: int | None
-    scored: int
-    dead: int
+    scored: int | None
+    dead: int | None
     lag: int | None
     share_positive: float | None
     stream: str
@@ -46,10 +46,11 @@ class Figures:
         """One line for a person."""
         messages = "?" if self.messages is None else f"{self.messages:,}"
         lag = "?" if self.lag is None else f"{self.lag:,}"
+        scored = "?" if self.scored is None else f"{self.scored:,}"
         share = "" if self.share_positive is None else f" · {self.share_positive:.0%} positive"
         rate = "" if not self.rows_per_second else f" · {self.rows_per_second:,.0f} rows/s"
         dead = f" · {self.dead:,} dead letters" if self.dead else ""
-        return f"in {messages} · scored {self.scored:,} · lag {lag}{share}{rate}{dead} · stream {self.stream}"
+        return f"in {messages} · scored {scored} · lag {lag}{share}{rate}{dead} · stream {self.stream}"
 
 
 def read_figures(settings: Settings, cluster: Cluster) -> Figures:
@@ -63,7 +64,7 @@ def read_figures(settings: Settings, cluster: Cluster) -> Figures:
         messages = None
     beat = heartbeats.read_heartbeat(settings)
     lag = status["lag"]
-    accounted = status["predictions"] + status["dead_letters"]
+    accounted = sum(rows or 0 for rows in (status["predictions"], status["dead_letters"]))
     return Figures(
         messages=messages,
         scored=status["predictions"],

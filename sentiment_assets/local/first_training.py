@@ -6,11 +6,9 @@ containers. Does not belong here: training in this process (``training``).
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import requests
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus
-from dagster_graphql import DagsterGraphQLClient, DagsterGraphQLClientError
 from rich.console import Console
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
@@ -26,6 +24,9 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.sources import resolve
 from sentiment_assets.sources.choice import SAMPLE
 from sentiment_assets.streaming.serving import reason_not_to_serve
+
+if TYPE_CHECKING:
+    from dagster_graphql import DagsterGraphQLClient
 
 _REACH_SECONDS = 60
 
@@ -75,6 +76,9 @@ def train_through_dagster(
     SetupError
         When the web server cannot be reached.
     """
+    import requests  # opens a socket at import, and so does Dagster's client
+    from dagster_graphql import DagsterGraphQLClientError
+
     try:
         client = _reach(host, port)
         run_id = client.submit_job_execution(
@@ -161,8 +165,11 @@ def first_training(
     console.print(describe_model(settings), markup=False, highlight=False)
 
 
-def _reach(host: str, port: int) -> DagsterGraphQLClient:
+def _reach(host: str, port: int) -> "DagsterGraphQLClient":
     """A client of a web server that may still be starting."""
+    import requests
+    from dagster_graphql import DagsterGraphQLClient
+
     for attempt in Retrying(
         retry=retry_if_exception_type(requests.RequestException),
         wait=wait_fixed(1),

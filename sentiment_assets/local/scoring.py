@@ -8,11 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from sentiment_assets.failures import BrokerError
+from sentiment_assets.failures import BrokerError, ModelError
 from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.kafka.replay import replay_file
-from sentiment_assets.models.store import ModelStore
+from sentiment_assets.models.selection import leakage
+from sentiment_assets.models.store import NOT_COMPILED, ModelStore
 from sentiment_assets.schemas import TEST_TWEETS
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.sentiment140 import inspect
@@ -25,7 +26,7 @@ from sentiment_assets.spark.session import build_session
 from sentiment_assets.streaming.compilation import compile_version
 from sentiment_assets.streaming.lease import run_lease
 from sentiment_assets.streaming.progress import Progress
-from sentiment_assets.streaming.serving import load_model, neutral_band, serve, version_to_serve
+from sentiment_assets.streaming.serving import check_fit, load_model, neutral_band, serve, version_to_serve
 
 
 def intact_version(settings: Settings, version: str | None) -> str:
@@ -103,6 +104,11 @@ def compile_stored(settings: Settings, *, version: str | None) -> dict[str, Any]
     dict
         ``model_version``, ``compiled`` (whether its tables will serve), ``scorer`` in words, ``rows`` compared,
         ``labels_differ``, ``max_difference``.
+
+    Raises
+    ------
+    ModelError
+        When the model cannot be used, or its tables not be written.
     """
     settings.prepare()
     name = intact_version(settings, version)
@@ -120,8 +126,51 @@ def compile_stored(settings: Settings, *, version: str | None) -> dict[str, Any]
     }
 
 
+def promote_stored(settings: Settings, version: str, *, force: bool, console: Console) -> dict[str, Any]:
+    """Make a stored version the chosen model, as a person wishes; compiled first if nobody has tried that yet.
+
+    Parameters
+    ----------
+    force
+        Also one that is too good to be true.
+
+    Returns
+    -------
+    dict
+        ``chosen``, the version, and ``scorer``: which way the stream will apply it.
+
+    Raises
+    ------
+    ModelError
+        When it is missing, damaged, of another release, or above the leakage ceiling.
+    """
+    store = ModelStore(settings.models)
+    store.folder(version, deep=True)
+    leak = leakage(store.manifest(version), settings.leakage_ceiling)
+    if leak and not force:
+        raise ModelError(leak, "Look for leakage in its data; --force promotes it all the same.")
+    check_fit(store, version)
+    if store.scorer(version)[0].reason == NOT_COMPILED:
+        with console.status("compiling it for the stream"):
+            compile_stored(settings, version=version)
+    store.promote(version, reason="promoted by a person")
+    return {"chosen": store.chosen(), "scorer": store.scorer(version)[0].title}
+
+
 def score_texts(settings: Settings, texts: list[str], *, version: str | None) -> dict[str, Any]:
-    """Sentiment, probability and deciding terms of each text, in the order given."""
+    """Sentiment, probability and deciding terms of each text, in the order given.
+
+    Returns
+    -------
+    dict
+        ``model_version``, and ``scores``: each ``text, sentiment, probability, terms`` (``term, contribution``),
+        ``note``.
+
+    Raises
+    ------
+    ModelError
+        When the model cannot be used.
+    """
     settings.prepare()
     name = intact_version(settings, version)
     build_session(settings, role="stream", app_name="sentiment-assets score")
@@ -191,7 +240,18 @@ def stream_once(
     version: str | None,
     console: Console,
 ) -> dict[str, Any]:
-    """One lease of the stream in this process, with its figures on the console."""
+    """One lease of the stream in this process, with its figures on the console.
+
+    Returns
+    -------
+    dict
+        What :class:`~sentiment_assets.streaming.lease.LeaseResult` tells.
+
+    Raises
+    ------
+    BrokerError, ModelError, StreamError, TableError
+        When there is no broker or no usable model, or the stream fails.
+    """
     settings.prepare()
     intact_version(settings, version)
     running_broker(settings)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
-import requests
 import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -152,8 +151,13 @@ class Services:
             self._poll(CODE_SERVER, answers)
 
     def _wait_for_web_server(self) -> None:
+        import requests  # opens a socket at import
+
         def answers() -> None:
-            requests.get(f"{self.url}/server_info", timeout=5).raise_for_status()
+            try:
+                requests.get(f"{self.url}/server_info", timeout=5).raise_for_status()
+            except requests.RequestException as error:
+                raise _NotReadyError(str(error)) from error
 
         self._poll(WEB_SERVER, answers)
 
@@ -161,7 +165,7 @@ class Services:
         """Call ``answers`` until it raises nothing; stop at once when the process is gone."""
         process = self._processes[name]
         retrying = Retrying(
-            retry=retry_if_exception_type((_NotReadyError, grpc.RpcError, requests.RequestException)),
+            retry=retry_if_exception_type((_NotReadyError, grpc.RpcError)),
             wait=wait_fixed(0.2),
             stop=stop_after_delay(_START_SECONDS),
             reraise=True,
@@ -172,7 +176,7 @@ class Services:
                     if not process.alive:
                         raise ChildProcessError("it ended while starting")
                     answers()
-        except (_NotReadyError, grpc.RpcError, requests.RequestException, ChildProcessError) as error:
+        except (_NotReadyError, grpc.RpcError, ChildProcessError) as error:
             log = self.settings.logs / f"{name}.log"
             raise SetupError(
                 f"{name} did not come up ({type(error).__name__}: {error}).",

@@ -145,6 +145,17 @@ def decide_promotion(
     return promote(f"{figures}: a gain of {gain(best):+.4f}.")
 
 
+def leakage(manifest: Manifest, ceiling: float) -> str | None:
+    """Why a candidate is too good to be true, if it is: its accuracy on the selection half is above the ceiling."""
+    accuracy = manifest.metrics.get(ACCURACY)
+    if accuracy is None or accuracy <= ceiling:
+        return None
+    return (
+        f"{manifest.name} reaches {accuracy:.4f}, above {ceiling:.2f}: labels have leaked into the features, or test "
+        "tweets into the training."
+    )
+
+
 def _rank_key(manifest: Manifest, *, as_good_from: float = math.inf) -> tuple[float | int | str, ...]:
     accuracy = manifest.metrics.get(ACCURACY)
     as_good = accuracy is not None and float(accuracy) >= as_good_from
@@ -165,9 +176,5 @@ def _refusals(ranked: Iterable[Manifest], leakage_ceiling: float) -> Iterable[Re
         accuracy = manifest.metrics.get(ACCURACY)
         if accuracy is None:
             yield Refusal(manifest.version, f"{manifest.name} has no accuracy on the selection half.")
-        elif accuracy > leakage_ceiling:
-            yield Refusal(
-                manifest.version,
-                f"{manifest.name} reaches {accuracy:.4f}, above {leakage_ceiling:.2f}: labels have leaked "
-                "into the features, or test tweets into the training.",
-            )
+        elif leak := leakage(manifest, leakage_ceiling):
+            yield Refusal(manifest.version, leak)

@@ -40,7 +40,9 @@ _SCORER = "scorer.json"
 _STAGING = ".staging-"
 _PINNED = ("pyspark", "delta-spark", "numpy")
 _LOCK_SECONDS = 30
-_KEPT_PROMOTIONS = 5
+_KEPT_PROMOTIONS = 6
+"""The chosen one and the five before it."""
+NOT_COMPILED = "it was not compiled"
 _HISTORY = 100
 _ABANDONED_SECONDS = 86_400
 _RETRAIN = "Run `sentiment-assets train`, or promote another version (`sentiment-assets models list`)."
@@ -222,7 +224,7 @@ class ModelStore:
             scorer = Scorer.model_validate_json((folder / _SCORER).read_bytes())
             self._verify(folder, scorer.files, version)
         except FileNotFoundError:
-            scorer = Scorer(compiled=False, reason="it was not compiled")
+            scorer = Scorer(compiled=False, reason=NOT_COMPILED)
         except (ValidationError, OSError, ModelError) as error:
             logger.warning("The compiled tables of %s cannot be used: %s", version, error)
             scorer = Scorer(compiled=False, reason="its compiled tables are damaged")

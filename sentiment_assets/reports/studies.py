@@ -37,7 +37,7 @@ class ProtocolFigures(_Frozen):
     Attributes
     ----------
     split
-        ``published``, ``author``, ``text`` or ``manual``.
+        ``published``, ``author``, ``text``, or ``manual (…)`` with the split that the candidate was trained by.
     source
         The data in a phrase.
     """

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from sentiment_assets.failures import TableError
-from sentiment_assets.lake.opening import open_table
-from sentiment_assets.spark.delta import table_exists
+from sentiment_assets.spark.delta import open_existing, table_exists
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ def read_provenance(path: Path) -> Provenance:
         raise TableError(
             f"The table {path.name} does not exist.", "Materialize raw_tweets and the assets that follow it."
         )
-    for commit in open_table(path).history():
+    for commit in open_existing(path).history():
         stated = commit.get("userMetadata")
         if stated:
             return Provenance(**json.loads(stated)["provenance"])

@@ -63,10 +63,10 @@ def ensure_table(path: Path, table: Table) -> None:
                 configuration=properties,
             )
     _check_same_columns(path, table)
-    configuration = _open(path).metadata().configuration
+    configuration = open_existing(path).metadata().configuration
     if any(configuration.get(name) != value for name, value in properties.items()):
         with writer_lock(path), explained_as(path, "changed"):
-            _open(path).alter.set_table_properties(properties)
+            open_existing(path).alter.set_table_properties(properties)
     present = {name.lower() for name in configuration}
     missing = {
         name: rule
@@ -77,7 +77,7 @@ def ensure_table(path: Path, table: Table) -> None:
         with writer_lock(path), explained_as(path, "created"):
             for name, rule in missing.items():
                 # One at a time: delta-rs takes no more.
-                _open(path).alter.add_constraint({name: rule})
+                open_existing(path).alter.add_constraint({name: rule})
 
 
 def overwrite(
@@ -222,7 +222,7 @@ def table_version(path: Path) -> int:
         When the table does not exist.
     """
     _require(path)
-    return max(_commits(path)) if is_local(path) else _open(path).version()
+    return max(_commits(path)) if is_local(path) else open_existing(path).version()
 
 
 def row_count(path: Path) -> int:
@@ -233,7 +233,7 @@ def row_count(path: Path) -> int:
     TableError
         When the table does not exist.
     """
-    table = _open(path)
+    table = open_existing(path)
     counts = table.get_add_actions(flatten=True)["num_records"].to_pylist()
     if any(count is None for count in counts):
         return int(table.to_pyarrow_dataset().count_rows())
@@ -248,7 +248,7 @@ def file_stats(path: Path) -> FileStats:
     TableError
         When the table does not exist.
     """
-    sizes = _open(path).get_add_actions(flatten=True)["size_bytes"].to_pylist()
+    sizes = open_existing(path).get_add_actions(flatten=True)["size_bytes"].to_pylist()
     return FileStats(len(sizes), sum(sizes))
 
 
@@ -260,17 +260,24 @@ def history(path: Path, limit: int | None = None) -> list[dict[str, Any]]:
     TableError
         When the table does not exist.
     """
-    return list(_open(path).history(limit))
+    return list(open_existing(path).history(limit))
 
 
-def _open(path: Path) -> DeltaTable:
+def open_existing(path: Path) -> DeltaTable:
+    """The newest version of a table; starts no JVM.
+
+    Raises
+    ------
+    TableError
+        When the table does not exist, or its log cannot be read.
+    """
     _require(path)
     try:
         return open_table(path)
     except (DeltaError, OSError) as error:
         raise TableError(
             f"The log of the table {path.name} cannot be read ({_cause_of(str(error))[:300]}).",
-            "Mend the disk, or run `sentiment-assets reset --all` to begin anew.",
+            "Mend the disk; else `sentiment-assets reset --stream` begins the stream's tables anew, --all everything.",
         ) from error
 
 
@@ -299,7 +306,9 @@ def _check_names(frame: "DataFrame", table: Table) -> None:
 
 def _check_same_columns(path: Path, table: Table) -> None:
     """Refuse to write to a table of another shape: evolution is a decision, never an accident."""
-    found = {field["name"]: field["type"] for field in json.loads(_open(path).schema().to_json())["fields"]}
+    found = {
+        field["name"]: field["type"] for field in json.loads(open_existing(path).schema().to_json())["fields"]
+    }
     wanted = {field.name: field.dataType.typeName() for field in table.spark_schema()}
     if found != wanted:
         differing = sorted(

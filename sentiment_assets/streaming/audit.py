@@ -15,10 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
-from sentiment_assets.spark.delta import table_exists
+from sentiment_assets.spark.delta import open_existing, table_exists
 from sentiment_assets.streaming.positions import Offsets
 
 Array = NDArray[np.int64]
@@ -144,7 +143,7 @@ def has_rows(settings: Settings, start: Offsets, end: Offsets | None = None) -> 
     table = settings.table(PREDICTIONS.name)
     if not ranges or not table_exists(table):
         return False
-    files = pa.table(open_table(table).get_add_actions(flatten=True)).to_pydict()
+    files = pa.table(open_existing(table).get_add_actions(flatten=True)).to_pydict()
     lowest = min(begin for begin, _ in ranges.values())
     highest = files.get("max.offset", [None] * len(files["path"]))
     paths = [
@@ -169,7 +168,7 @@ def _batches(settings: Settings, name: str, *, with_sentiment: bool) -> Iterator
     table: Path = settings.table(name)
     if not table_exists(table):
         return
-    delta = open_table(table)
+    delta = open_existing(table)
     files = delta.get_add_actions(flatten=True)["path"].to_pylist()
     if not files:
         return

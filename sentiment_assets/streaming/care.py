@@ -16,10 +16,17 @@ from pyspark.sql import SparkSession
 from sentiment_assets.lake.cleaning import remove_old_files
 from sentiment_assets.lake.commits import merge_small_files
 from sentiment_assets.lake.log import checkpoint, trim
-from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
-from sentiment_assets.spark.delta import FileStats, compact, explained_as, file_stats, table_exists, vacuum
+from sentiment_assets.spark.delta import (
+    FileStats,
+    compact,
+    explained_as,
+    file_stats,
+    open_existing,
+    table_exists,
+    vacuum,
+)
 from sentiment_assets.streaming.sink import Sink
 
 log = logging.getLogger(__name__)
@@ -98,7 +105,7 @@ def _compact(spark: SparkSession, path: Path, sink: Sink | None) -> FileStats:
 
 def small_files(path: Path) -> int:
     """Data files of a table that a compaction would merge; needs no JVM."""
-    sizes = open_table(path).get_add_actions(flatten=True)["size_bytes"].to_pylist()
+    sizes = open_existing(path).get_add_actions(flatten=True)["size_bytes"].to_pylist()
     return sum(size < SMALL_BYTES for size in sizes)
 
 

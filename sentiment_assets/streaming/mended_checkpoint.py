@@ -18,11 +18,10 @@ import struct
 import zlib
 from pathlib import Path
 
-from sentiment_assets.lake.opening import open_table
 from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
-from sentiment_assets.spark.delta import table_exists
+from sentiment_assets.spark.delta import open_existing, table_exists
 from sentiment_assets.streaming.audit import highest_offsets
 from sentiment_assets.streaming.positions import checkpoint, planned_offsets
 
@@ -66,7 +65,7 @@ def _plan(settings: Settings, before: Path) -> str | None:
     """The plan before with its last line, the end of each partition, moved to what the table has."""
     offsets = planned_offsets(checkpoint(settings), int(before.name), settings.topic)
     table = settings.table(PREDICTIONS.name)
-    if offsets is None or not table_exists(table) or not open_table(table).file_uris():
+    if offsets is None or not table_exists(table) or not open_existing(table).file_uris():
         return None
     for partition, highest in highest_offsets(settings).items():
         offsets[partition] = max(offsets.get(partition, 0), highest + 1)

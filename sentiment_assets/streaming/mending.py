@@ -23,11 +23,10 @@ from sentiment_assets.failures import BrokerError, SourceError
 from sentiment_assets.kafka.client import quiet, watermarks
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, produce
-from sentiment_assets.lake.opening import open_table
 from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import DEAD_LETTERS
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.delta import table_exists
+from sentiment_assets.spark.delta import open_existing, table_exists
 
 HEADER = "sentiment-replay-of"
 _READ_SECONDS = 30.0
@@ -314,7 +313,7 @@ def _headers(
 def _batches(settings: Settings, columns: list[str]) -> Iterator[Any]:
     table = settings.table(DEAD_LETTERS.name)
     if table_exists(table):
-        yield from open_table(table).to_pyarrow_dataset().to_batches(columns=columns)
+        yield from open_existing(table).to_pyarrow_dataset().to_batches(columns=columns)
 
 
 def _file(settings: Settings) -> Path:

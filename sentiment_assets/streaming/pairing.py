@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sentiment_assets.failures import StreamError
-from sentiment_assets.lake.opening import open_table
 from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.delta import ensure_table, table_exists
+from sentiment_assets.spark.delta import ensure_table, open_existing, table_exists
 from sentiment_assets.streaming.audit import highest_offsets
 from sentiment_assets.streaming.positions import checkpoint, has_batches
 
@@ -127,5 +126,5 @@ def _file(settings: Settings) -> Path:
 
 def _identity(table: Path) -> tuple[str | None, str]:
     """The table's pair id and Delta's own id of it."""
-    metadata = open_table(table).metadata()
+    metadata = open_existing(table).metadata()
     return metadata.configuration.get(PROPERTY), str(metadata.id)

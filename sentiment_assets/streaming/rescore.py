@@ -23,7 +23,7 @@ from sentiment_assets.lake.log import pin
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.delta import read, table_exists, table_version
+from sentiment_assets.spark.delta import open_existing, read, table_exists, table_version
 from sentiment_assets.spark.scoring import Model, score, sentiment_expr
 from sentiment_assets.streaming.serving import neutral_band
 from sentiment_assets.streaming.staging import Plan, Staging, pieces_of
@@ -95,7 +95,7 @@ def plan_rescore(settings: Settings, begin: Bound, end: Bound, model_version: st
             pieces=_pieces(chosen),
             replaces={PREDICTIONS.name: condition},
             rows={PREDICTIONS.name: chosen.num_rows},
-            table_ids={PREDICTIONS.name: str(open_table(path).metadata().id)},
+            table_ids={PREDICTIONS.name: str(open_existing(path).metadata().id)},
             facts={"table_version": pinned, "band": neutral_band(settings, model_version)},
         )
 

@@ -9,10 +9,9 @@ from enum import StrEnum
 
 import pyarrow.compute as pc
 
-from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.delta import table_exists
+from sentiment_assets.spark.delta import open_existing, table_exists
 
 WINDOW_SECONDS = 3600.0
 
@@ -65,7 +64,7 @@ def _newest(settings: Settings, name: str) -> datetime | None:
     path = settings.table(name)
     if not table_exists(path):
         return None
-    table = open_table(path)
+    table = open_existing(path)
     actions = table.get_add_actions(flatten=True)
     statistics = ("min.topic", "max.topic", "max.kafka_timestamp")
     if not set(statistics) <= set(actions.schema.names):
@@ -89,4 +88,4 @@ def _rows(settings: Settings, name: str, since: datetime) -> int:
         return 0
     # Rows of a backfill carry another topic: they say nothing about what comes in.
     recent = (pc.field("kafka_timestamp") >= since) & (pc.field("topic") == settings.topic)
-    return int(open_table(path).to_pyarrow_dataset().count_rows(filter=recent))
+    return int(open_existing(path).to_pyarrow_dataset().count_rows(filter=recent))

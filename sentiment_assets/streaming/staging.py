@@ -22,11 +22,17 @@ from pyspark.sql import DataFrame, SparkSession
 
 from sentiment_assets.failures import SentimentError, StreamError
 from sentiment_assets.lake.log import pin
-from sentiment_assets.lake.opening import open_table
 from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import TABLES
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.delta import ensure_table, history, read, table_version, writer_lock
+from sentiment_assets.spark.delta import (
+    ensure_table,
+    history,
+    open_existing,
+    read,
+    table_version,
+    writer_lock,
+)
 from sentiment_assets.streaming.causes import explained
 
 log = logging.getLogger(__name__)
@@ -205,7 +211,7 @@ def _commit_table(spark: SparkSession, settings: Settings, staging: Staging, pla
     path, table = settings.table(name), TABLES[name]
     ensure_table(path, table)
     known = plan.table_ids.get(name)
-    if known is not None and known != str(open_table(path).metadata().id):
+    if known is not None and known != str(open_existing(path).metadata().id):
         raise StreamError(
             f"The table {name} was made anew meanwhile.",
             f"Remove {staging.folder} and run the command again.",

@@ -7,7 +7,9 @@ Does not belong here: showing it (``cli``), deciding about it (``supervisor``).
 import time
 from typing import Any
 
-from sentiment_assets.failures import BrokerError, ModelError
+from pyarrow import ArrowException
+
+from sentiment_assets.failures import BrokerError, ModelError, TableError
 from sentiment_assets.kafka.checkpointed import checkpointed_watermarks
 from sentiment_assets.kafka.client import watermarks
 from sentiment_assets.kafka.cluster import find_cluster
@@ -16,7 +18,7 @@ from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import row_count, table_exists, table_version
 from sentiment_assets.streaming.audit import audit as audit_tables
-from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat
+from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat, read_standby
 from sentiment_assets.streaming.pairing import read_pair
 from sentiment_assets.streaming.positions import (
     Offsets,
@@ -41,6 +43,15 @@ _STREAM_FIGURES = (
     "rows_per_second",
     "visible_latency_seconds",
 )
+_TABLE_FIGURES = (
+    "predictions",
+    "dead_letters",
+    "pending",
+    "gaps",
+    "duplicates",
+    "share_positive",
+    "table_version",
+)
 
 
 def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
@@ -60,8 +71,10 @@ def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
         ``partitions`` (each ``partition, low, high, committed, lag``; of a stopped embedded broker as it last noted
         them), ``lag`` (``None`` where the ends are unknown),
         ``predictions``, ``dead_letters``, ``pending`` (dead letters under way), ``gaps``, ``duplicates``,
-        ``share_positive``, ``table_version``, ``stream`` (see :func:`describe_stream`), ``model`` and
-        ``model_problem`` (why the chosen model is unknown, else ``None``).
+        ``share_positive``, ``table_version``, ``table_problem`` (why the figures of the tables are unknown and
+        therefore ``None``, else ``None``), ``stream`` (see :func:`describe_stream`), ``standby`` (``run_id``, ``pid``
+        and ``state`` of a run that waits to take over, else ``None``), ``model`` and ``model_problem`` (why the chosen
+        model is unknown, else ``None``).
     """
     # Positions before tables: a table may be ahead of the position read, never behind it.
     pair = read_pair(settings)
@@ -69,10 +82,29 @@ def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
     committed = committed_offsets(settings)
     heartbeat = read_heartbeat(settings)
     status = _topic(settings, committed)
+    try:
+        tables = _tables(settings, heartbeat, complete or {}, committed, audit=audit) | {
+            "table_problem": None
+        }
+    except (TableError, OSError, ArrowException) as error:
+        tables = dict.fromkeys(_TABLE_FIGURES) | {"table_problem": str(error)}
+    return (
+        status
+        | tables
+        | {"stream": describe_stream(heartbeat), "standby": _standby(settings)}
+        | _chosen(settings)
+    )
+
+
+def _tables(
+    settings: Settings, heartbeat: Heartbeat | None, complete: Offsets, committed: Offsets, *, audit: bool
+) -> dict[str, Any]:
+    table = settings.table(PREDICTIONS.name)
+    version = table_version(table) if table_exists(table) else None
     if audit:
         first = first_offsets(settings)
-        found = audit_tables(settings, first=first, complete=complete or {}, committed=committed)
-        status |= {
+        found = audit_tables(settings, first=first, complete=complete, committed=committed)
+        figures: dict[str, Any] = {
             "predictions": found.predictions,
             "dead_letters": found.dead_letters,
             "pending": found.pending,
@@ -82,7 +114,7 @@ def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
         }
     else:
         share = heartbeat.positives / heartbeat.rows if heartbeat and heartbeat.rows else None
-        status |= {
+        figures = {
             "predictions": _rows(settings, PREDICTIONS.name),
             "dead_letters": _rows(settings, DEAD_LETTERS.name),
             "pending": None,
@@ -90,15 +122,14 @@ def read_status(settings: Settings, *, audit: bool = True) -> dict[str, Any]:
             "duplicates": None,
             "share_positive": None if share is None else round(share, 4),
         }
-    table = settings.table(PREDICTIONS.name)
-    return (
-        status
-        | {
-            "table_version": table_version(table) if table_exists(table) else None,
-            "stream": describe_stream(heartbeat),
-        }
-        | _chosen(settings)
-    )
+    return figures | {"table_version": version}
+
+
+def _standby(settings: Settings) -> dict[str, Any] | None:
+    waiting = read_standby(settings)
+    if waiting is None or not waiting.running:
+        return None
+    return {"run_id": waiting.run_id, "pid": waiting.pid, "state": str(waiting.phase)}
 
 
 def describe_stream(heartbeat: Heartbeat | None) -> dict[str, Any]:

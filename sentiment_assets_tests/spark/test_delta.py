@@ -59,7 +59,7 @@ def test_a_table_is_created_as_it_is_described(spark, path):
         "text": "A text.",
     }
     # Spark's own reader calls every column nullable; the log knows better.
-    assert [field.nullable for field in delta._open(path).schema().fields] == [False, True, False]
+    assert [field.nullable for field in delta.open_existing(path).schema().fields] == [False, True, False]
     assert delta.row_count(path) == 0
 
 

@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from typer.testing import CliRunner
@@ -18,9 +19,12 @@ from typer.testing import CliRunner
 from sentiment_assets.cli import app
 from sentiment_assets.failures import ModelError, SentimentError, SourceError
 from sentiment_assets.local.scoring import intact_version
+from sentiment_assets.models.selection import ACCURACY
 from sentiment_assets.models.store import Draft, ModelStore, Source
 from sentiment_assets.runtime.instance import only_one
+from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
+from sentiment_assets.spark.delta import ensure_table
 from sentiment_assets.streaming.exclusive import exclude_streams
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -30,11 +34,17 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 def command(settings: Settings) -> Command:
     """Runs ``sentiment-assets`` in a home of its own; keyword arguments are environment variables."""
 
-    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, stdin: str = os.devnull, **environment: str) -> subprocess.CompletedProcess[str]:
+        with Path(stdin).open("rb") as source:
+            return finished(source, arguments, environment)
+
+    def finished(
+        source: BinaryIO, arguments: tuple[str, ...], environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "sentiment_assets", *arguments],
             env=os.environ | {"SENTIMENT_HOME": str(settings.root), "NO_COLOR": "1"} | environment,
-            stdin=subprocess.DEVNULL,
+            stdin=source,
             capture_output=True,
             text=True,
             timeout=120,
@@ -122,7 +132,7 @@ def test_a_stream_without_a_broker_says_how_to_start_one(command: Command, setti
     assert "sentiment-assets kafka start" in refusal(command("stream", "--json"))
 
 
-def store_model(settings: Settings) -> str:
+def store_model(settings: Settings, **metrics: float) -> str:
     """A version that is stored and chosen, as far as files go."""
     store = ModelStore(settings.models)
     draft = Draft(
@@ -131,6 +141,7 @@ def store_model(settings: Settings) -> str:
         variant="ngrams",
         source=Source(kind="file", file="tweets.csv", note="made up"),
         rows_train=1,
+        metrics=metrics,
         data_version="1",
         code_version="1",
         seed=1,
@@ -160,6 +171,41 @@ def test_a_version_is_a_name_and_never_a_path(command: Command, settings: Settin
         with pytest.raises(ModelError, match="There is no model"):
             store.promote(name, "test")
     assert store.chosen() == version
+
+
+def test_a_model_that_is_too_good_to_be_true_is_promoted_by_force_alone(
+    command: Command, settings: Settings
+) -> None:
+    version = store_model(settings, **{ACCURACY: 0.99})
+    assert "labels have leaked" in refusal(command("models", "promote", version))
+
+
+def test_nothing_is_deleted_while_nobody_answers(command: Command, settings: Settings) -> None:
+    kept = settings.prepare().lake / "kept"
+    kept.mkdir(parents=True)
+    assert "Give --yes" in refusal(command("reset", "--stream"))
+    assert kept.exists()
+
+
+def test_a_text_that_is_not_utf_8_is_named_by_its_line(command: Command, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.write_bytes(b"fine\ncaf\xe9\n")
+    assert "Line 2 of the standard input is not UTF-8" in refusal(command("score", stdin=str(texts)))
+
+
+def test_no_broker_of_our_own_is_started_beside_a_cluster(command: Command) -> None:
+    answer = command("kafka", "start", SENTIMENT_KAFKA_BOOTSTRAP="kafka.example:9092")
+    assert "names a cluster of yours" in refusal(answer)
+
+
+def test_a_damaged_table_leaves_the_rest_of_the_status(command: Command, settings: Settings) -> None:
+    ensure_table(settings.table("predictions"), PREDICTIONS)
+    newest = max((settings.table("predictions") / "_delta_log").glob("*.json"))
+    newest.write_text('{"add": {"pa')
+    found = json.loads(command("status", "--json").stdout)
+    assert "cannot be read" in found["table_problem"]
+    assert (found["predictions"], found["broker"]) == (None, "not running")
+    assert "cannot be read" in command("status").stdout
 
 
 def test_a_training_names_our_reason_and_not_what_it_came_from(

@@ -96,8 +96,12 @@ def watch(event, args):
 
 import dagster, pyspark.sql, delta, confluent_kafka, deltalake, pandas, dagster_pyspark, typer, rich, psutil, pooch
 sys.addaudithook(watch)
+import importlib, pkgutil
 import sentiment_assets.definitions
 import sentiment_assets.cli
+for module in pkgutil.walk_packages(sentiment_assets.__path__, "sentiment_assets."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
 from pyspark import SparkContext
 assert SparkContext._active_spark_context is None, "a Spark session was started"
 assert not touched, touched

@@ -6,7 +6,6 @@ Belongs here: bytes and time-outs. Does not belong here: what the file is (``pub
 from pathlib import Path
 
 import pooch
-import requests
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from sentiment_assets.sources.progress import ByteProgress, OnProgress
@@ -39,6 +38,8 @@ def fetch(url: str, target: Path, on_progress: OnProgress) -> None:
     OSError
         When the folder cannot be written.
     """
+    import requests  # opens a socket at import
+
     pooch.get_logger().setLevel("WARNING")
     downloader = _ResumingDownloader(target.with_name(f"{target.name}.part"), on_progress)
     try:
@@ -59,6 +60,8 @@ class _ResumingDownloader:
         self._connected = False
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
+        import requests
+
         del pooch
         for attempt in Retrying(
             retry=retry_if_exception_type(BrokenOffError),
@@ -76,6 +79,8 @@ class _ResumingDownloader:
         self._part.replace(output_file)
 
     def _transfer(self, url: str) -> None:
+        import requests
+
         done = self._part.stat().st_size if self._part.exists() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
         with requests.get(
@@ -106,6 +111,8 @@ class _ResumingDownloader:
 
 
 def _cause(error: Exception) -> str:
+    import requests
+
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {_CONNECT_SECONDS} s"
     if isinstance(error, requests.ReadTimeout):
