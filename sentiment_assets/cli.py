@@ -397,7 +397,7 @@ def replay(
     encoding: Encoding = None,
     as_json: Json = False,
 ) -> None:
-    """Produce the tweets of a labelled file to the topic, shuffled, each exactly once (more often with a larger --limit)."""
+    """Produce the tweets of a labelled file to the topic, shuffled, each exactly once unless --limit is larger."""
     from sentiment_assets.local.scoring import replay_to_topic
 
     settings = Settings.from_env()

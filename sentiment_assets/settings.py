@@ -258,6 +258,10 @@ class Settings(BaseSettings):
     seed: int = Field(default=2000, description="Seed of every sample, split and shuffle.")
 
     ui_host: str = Field(default="127.0.0.1", description="Address the web server listens on.")
+    ui_hosts: str | None = Field(
+        default=None,
+        description="Names that browsers reach the UI by, by comma, beside addresses, localhost and the machine's own.",
+    )
 
     @classmethod
     def from_env(cls) -> Self:

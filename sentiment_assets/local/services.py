@@ -83,7 +83,7 @@ class Services:
             CODE_SERVER: [*module, "dagster", "code-server", "start", "--module-name",
                           "sentiment_assets.definitions", "--host", "127.0.0.1", "--port", str(code_port),
                           "--location-name", LOCATION, "--use-python-environment-entry-point"],
-            WEB_SERVER: [*module, "dagster_webserver", "--workspace", str(workspace),
+            WEB_SERVER: [*module, "sentiment_assets.local.web_server", "--workspace", str(workspace),
                          "--host", self.settings.ui_host, "--port", str(self.port)],
             DAEMON: [*module, "dagster._daemon", "run", "--workspace", str(workspace)],
         }  # fmt: skip

@@ -121,7 +121,7 @@ def _memory(world: World) -> dict[str, float]:
 def _resident(world: World) -> Iterator[tuple[str, float, float]]:
     """What each process is, when it was born (seconds since the epoch), and its resident megabytes."""
     names = {"kafka.Kafka": "broker", "org.apache.spark": "stream JVM", "dagster._daemon": "daemon",
-             "webserver": "web server", "code-server": "code server", " up ": "up"}  # fmt: skip
+             "web_server": "web server", "code-server": "code server", " up ": "up"}  # fmt: skip
     for process in world.processes():
         with suppress(psutil.Error):  # it may have ended since
             words = " ".join(process.cmdline())

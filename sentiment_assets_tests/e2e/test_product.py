@@ -35,6 +35,17 @@ def test_every_place_says_that_the_sample_is_generated(product: Product) -> None
     assert "generated" in listed.stdout
 
 
+def test_the_ui_takes_no_orders_from_pages_of_other_sites(product: Product) -> None:
+    def ask(**headers: str) -> int:
+        question = {"query": "{ version }"}
+        return requests.post(f"{product.url}/graphql", json=question, headers=headers, timeout=30).status_code
+
+    assert ask() == 200
+    assert ask(Origin=product.url) == 200
+    assert ask(Origin="https://attacker.example") == 403
+    assert ask(Host="attacker.example") == 403
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_the_lineage_page_shows_every_asset_in_a_browser(product: Product) -> None:
     from playwright.sync_api import sync_playwright
