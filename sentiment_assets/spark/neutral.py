@@ -71,8 +71,8 @@ def apply_band(counts: ScoreCounts, band: float) -> Neutral:
     return Neutral(
         band=band,
         share=float(rows[inside].sum() / rows.sum()),
-        accuracy_inside=_share(correct[inside].sum(), rows[inside].sum()),
-        accuracy_outside=_share(correct[~inside].sum(), rows[~inside].sum()),
+        accuracy_inside=_share(float(correct[inside].sum()), float(rows[inside].sum())),
+        accuracy_outside=_share(float(correct[~inside].sum()), float(rows[~inside].sum())),
     )
 
 

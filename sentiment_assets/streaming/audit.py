@@ -65,7 +65,7 @@ class _Seen:
             self._below.append(offsets[early])
             places = places[~early]
         if len(places):
-            needed = int(places.max()) + 1
+            needed = int(np.max(places)) + 1
             if needed > len(self._marks):
                 # Twice as long each time: copied a few times in all.
                 self._marks = np.concatenate(
@@ -124,7 +124,7 @@ def highest_offsets(settings: Settings) -> dict[int, int]:
     highest: dict[int, int] = {}
     for rows in _batches(settings, PREDICTIONS.name, with_sentiment=False):
         for partition, offsets in _by_partition(settings, rows):
-            highest[partition] = max(highest.get(partition, 0), int(offsets.max()))
+            highest[partition] = max(highest.get(partition, 0), int(np.max(offsets)))
     return highest
 
 

@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from sentiment_assets.failures import StreamError
+from sentiment_assets.lake.log import trim
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.audit import audit
 from sentiment_assets.streaming.heartbeat import Phase, of_this_process, write_heartbeat
@@ -174,6 +176,20 @@ def test_latency_is_commit_time_minus_time_of_sending_without_the_first_seconds(
         os.utime(table / "_delta_log" / f"{commit:020d}.json", (1020.0, 1020.0))
     found = visible_latency(table, skip_seconds=5)
     assert (found.rows, found.p50, found.max) == (2, 9.0, 10.0)
+
+
+def test_latency_counts_rows_whose_commit_was_trimmed(tmp_path: Path) -> None:
+    table = tmp_path / "table"
+    now = time.time()
+    for _ in range(12):
+        times = pa.array([int((now - 100) * 1e6)], pa.timestamp("us", "UTC"))
+        write_deltalake(str(table), pa.table({"kafka_timestamp": times}), mode="append")
+    DeltaTable(str(table)).create_checkpoint()
+    assert trim(table, keep=0, least=1) > 5
+    found = visible_latency(table)
+    assert found.rows == 12
+    assert found.p50 == pytest.approx(100, abs=60)
+    assert visible_latency(table, since=time.time() + 60).rows == 0
 
 
 def test_latency_of_an_empty_table_is_unknown(tmp_path: Path) -> None:
