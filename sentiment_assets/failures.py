@@ -49,6 +49,10 @@ class BrokerError(SentimentError):
     """Kafka cannot be reached, or refuses."""
 
 
+class NotAllowedError(BrokerError):
+    """Kafka refuses our login or lacks our rights: no patience mends that."""
+
+
 class StreamError(SentimentError):
     """The stream cannot start or go on: checkpoint, table or topic disagree, or a second writer runs."""
 

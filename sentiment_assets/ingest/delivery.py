@@ -16,7 +16,7 @@ from functools import partial
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import Message as Delivered
 
-from sentiment_assets.failures import BrokerError
+from sentiment_assets.failures import BrokerError, NotAllowedError
 from sentiment_assets.ingest.recovery import already_there, topic_ends
 from sentiment_assets.ingest.spool import Spool, Waiting
 from sentiment_assets.kafka.client import ensure_topic, topic_id
@@ -37,6 +37,7 @@ _NOT_ALLOWED = (
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 )
+_NOT_LET_IN = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _RECORD_FAULTS = (*MESSAGE_FAULTS, KafkaError.RECORD_LIST_TOO_LARGE)
 """A broker judges a whole batch; which of its messages is at fault shows when each is sent alone.
 
@@ -69,6 +70,8 @@ class Delivery(threading.Thread):
         self._cluster: Cluster | None = None
         self._producer: Producer | None = None
         self._away = False
+        self._said: set[str] = set()
+        self._shut_out = False
         self._handed = 0
         self._in_flight = 0
         self._acknowledged: list[Waiting] = []
@@ -111,7 +114,7 @@ class Delivery(threading.Thread):
                 self._wake.set()
 
     def run(self) -> None:
-        """Until :meth:`finish`; an error of ours ends it and is kept in :attr:`error`."""
+        """Until :meth:`finish`; an error of ours, or a login or right that Kafka refuses, ends it: :attr:`error`."""
         try:
             while not self._over():
                 if self._producer is None and not self._connect():
@@ -141,8 +144,11 @@ class Delivery(threading.Thread):
             ensure_topic(cluster, self._topic, self._partitions, timeout=3.0)
             self._topic_id = topic_id(cluster, self._topic, timeout=3.0) or ""
             self._recover(cluster)
+        except NotAllowedError:
+            # Final, as Kafka's own clients take it (KIP-152): waiting would hide what a person has to mend.
+            raise
         except BrokerError as error:
-            self._note_away(error.what)
+            self._note_away(error)
             return False
         self._cluster = cluster
         self._alone = self._alone_until > 0
@@ -153,6 +159,7 @@ class Delivery(threading.Thread):
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 2 * WINDOW,
                 "queue.buffering.max.kbytes": 32 * 1024,
+                "error_cb": self._on_fault,
             }
             | ({"batch.num.messages": 1} if self._alone else {})
         )
@@ -204,16 +211,22 @@ class Delivery(threading.Thread):
         if self._acknowledged:
             self._moved_at = now
             self._failures = 0
+            self._shut_out = False
             self._note_back()
             self._forget_acknowledged()
         elif self._in_flight == 0:
             self._moved_at = now
         elif now - self._moved_at > _STALLED_SECONDS:
             self._moved_at = now
-            self._note_away(f"Kafka at {self._cluster} acknowledges nothing.")
+            self._note_away(
+                BrokerError(f"Kafka at {self._cluster} acknowledges nothing.", "Check the broker's log.")
+            )
             found = self._find_broker()
             if found is not None and found != self._cluster:
                 logger.warning("Kafka has moved from %s to %s.", self._cluster, found)
+                self._drop_producer()
+            elif self._shut_out:
+                # It would try for ever: connecting anew tells why we are not let in.
                 self._drop_producer()
         if self._lost is not None and not (self._lost.code() in _RECORD_FAULTS and self._in_flight):
             self._rest(self._lost)
@@ -230,20 +243,22 @@ class Delivery(threading.Thread):
 
         Raises
         ------
-        BrokerError
+        NotAllowedError
             When Kafka does not allow us to write.
         """
         where = str(self._cluster)
         self._drop_producer()
         if fault.code() in _NOT_ALLOWED:
-            raise BrokerError(
+            raise NotAllowedError(
                 f"Kafka at {where} does not allow its user to write to {self._topic} ({fault.str()}).",
                 "Grant what docs/kafka.md names and start again: posts that were kept are still there.",
             )
         if fault.code() in _RECORD_FAULTS:
             return
         self._failures += 1
-        self._note_away(f"Kafka at {where} takes no messages ({fault.str()}).")
+        self._note_away(
+            BrokerError(f"Kafka at {where} takes no messages ({fault.str()}).", "Check the broker's log.")
+        )
         pause = min(_LONGEST_PAUSE_SECONDS, _CONNECT_SECONDS * 2**self._failures)
         if self._end_at is not None:
             pause = min(pause, max(0.0, self._end_at - time.monotonic()))
@@ -259,6 +274,7 @@ class Delivery(threading.Thread):
         self._forget_acknowledged()
         self._handed = self._in_flight = 0
         self._lost = None
+        self._shut_out = False
 
     def _forget_acknowledged(self) -> None:
         if self._acknowledged:
@@ -282,17 +298,25 @@ class Delivery(threading.Thread):
         elif error.code() not in (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
             self._lost = error
 
+    def _on_fault(self, error: KafkaError) -> None:
+        logger.debug("librdkafka: %s", error)
+        if error.code() in _NOT_LET_IN:
+            self._shut_out = True
+
     def _note_end(self, message: Delivered | None) -> None:
         partition, offset = (message.partition(), message.offset()) if message is not None else (None, None)
         if partition is not None and offset is not None:
             self._ends[partition] = max(offset + 1, self._ends.get(partition, 0))
 
-    def _note_away(self, what: str) -> None:
-        if not self._away:
-            logger.warning("%s Posts wait on disk until it is back.", what)
+    def _note_away(self, reason: BrokerError) -> None:
+        """Say each reason once while the broker is away: another may stand behind the first."""
+        if reason.what not in self._said:
+            logger.warning("%s Posts wait on disk until it is back.", reason)
+        self._said.add(reason.what)
         self._away = True
 
     def _note_back(self) -> None:
         if self._away:
             logger.warning("Kafka is back: %s posts wait.", f"{self._spool.count:,}")
         self._away = False
+        self._said.clear()

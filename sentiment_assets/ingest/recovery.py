@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from sentiment_assets.failures import BrokerError
+from sentiment_assets.failures import BrokerError, NotAllowedError
 from sentiment_assets.ingest.spool import Waiting
 from sentiment_assets.kafka.client import quiet, watermarks
 from sentiment_assets.kafka.cluster import Cluster
@@ -52,6 +52,8 @@ def already_there(
 
     Raises
     ------
+    NotAllowedError
+        When our user may not read the topic.
     BrokerError
         When the end of the topic cannot be read now, or the search was ended.
     """
@@ -72,6 +74,11 @@ def already_there(
         while left:
             for message in consumer.consume(_AT_ONCE, timeout=1.0):
                 partition, offset, error = message.partition(), message.offset(), message.error()
+                if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                    raise NotAllowedError(
+                        f"Kafka at {cluster} does not allow its user to read {topic} ({error.str()}).",
+                        "Grant what docs/kafka.md names: what a killed ingest had sent is looked up there.",
+                    )
                 if partition not in left or offset is None:
                     continue
                 if error is None:

@@ -20,7 +20,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported at
     TopicDescription,
 )
 
-from sentiment_assets.failures import BrokerError
+from sentiment_assets.failures import BrokerError, NotAllowedError
 from sentiment_assets.kafka.cluster import Cluster
 
 logger = logging.getLogger(__name__)
@@ -227,13 +227,15 @@ class _Admin:
             self._raise_if_not_let_in()
             return BrokerError(f"Kafka at {self.cluster} cannot be reached.", _next_step())
         reason = error.args[0].str() if isinstance(error.args[0], KafkaError) else str(error)
-        next_step = "Grant its user what docs/kafka.md names." if _code(error) in _FORBIDDEN else _next_step()
-        return BrokerError(f"Kafka at {self.cluster} refused ({reason}).", next_step)
+        what = f"Kafka at {self.cluster} refused ({reason})."
+        if _code(error) in _FORBIDDEN:
+            return NotAllowedError(what, "Grant its user what docs/kafka.md names.")
+        return BrokerError(what, _next_step())
 
     def _raise_if_not_let_in(self) -> None:
         for fault in self._faults:
             if next_step := _NOT_LET_IN.get(fault.code()):
-                raise BrokerError(
+                raise NotAllowedError(
                     f"Kafka at {self.cluster} ({self.cluster.security()}) does not let us in ({fault.str()}).",
                     next_step,
                 )

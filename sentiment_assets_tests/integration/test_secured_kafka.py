@@ -3,13 +3,17 @@
 The broker is real, with the listeners and the access lists of a cluster that others run.
 """
 
+import asyncio
 import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +24,10 @@ from pydantic import SecretStr
 
 from sentiment_assets import keys
 from sentiment_assets.build import build_definitions
-from sentiment_assets.failures import BrokerError, StreamError
+from sentiment_assets.failures import BrokerError, NotAllowedError, StreamError
+from sentiment_assets.ingest import ingest
+from sentiment_assets.ingest.recovery import already_there
+from sentiment_assets.ingest.spool import Spool, Waiting
 from sentiment_assets.kafka.client import ensure_topic, watermarks
 from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.kafka.replay import Message
@@ -29,6 +36,7 @@ from sentiment_assets.models.store import ModelStore
 from sentiment_assets.runtime.doctor import run_checks
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import generated
+from sentiment_assets.sources.live import Counters, Post
 from sentiment_assets.streaming.causes import explained
 from sentiment_assets.streaming.query import kafka_options, read_topic
 from sentiment_assets.streaming.status import read_status
@@ -173,6 +181,90 @@ def test_what_keeps_us_out_is_named_with_the_variable_to_check(
     assert NEEDLE not in str(refusal.value)
 
 
+class Steady:
+    """A live source: a post now and then, without end."""
+
+    name = "steady"
+
+    def __init__(self) -> None:
+        self.counters = Counters()
+
+    def position(self) -> str | None:
+        return str(self.counters.received)
+
+    async def run(self, put: Callable[[Post], Awaitable[None]], position: str | None) -> None:  # noqa: ARG002
+        while True:
+            self.counters.received += 1
+            await put(Post(str(self.counters.received), "made up", None, None, None, "en", "test"))
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"kafka_sasl_password": SecretStr("wrong")}, "_SASL_PASSWORD"),
+        ({"kafka_ssl_ca_location": None}, "_SSL_CA_LOCATION"),
+        ({"topic": "nobodys"}, "Grant"),
+    ],
+    ids=["password", "authority", "rights"],
+)
+def test_an_ingest_that_is_not_let_in_ends_with_the_reason_and_keeps_its_posts(
+    environment: dict[str, str], wrong: dict[str, Any], message: str
+) -> None:
+    settings = Settings.from_env().model_copy(update=wrong)
+    with ThreadPoolExecutor(1) as pool:
+        stop = threading.Event()
+        under_way = pool.submit(ingest, settings, Steady(), stop)
+        try:
+            with pytest.raises(NotAllowedError, match=message) as refusal:
+                under_way.result(timeout=30)
+        finally:
+            stop.set()
+    assert NEEDLE not in str(refusal.value)
+    assert Spool(settings.spool / "steady.sqlite", 10**9).count > 0
+
+
+def test_a_password_that_changes_while_the_broker_is_away_ends_the_ingest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passwords = {USER: PASSWORD}
+    broker = SecuredBroker(Settings(home=tmp_path / "of-the-broker", topic="made-up").prepare(), passwords)
+    for name, value in variables(tmp_path / "home", broker).items():
+        monkeypatch.setenv(name, value)
+    settings = Settings.from_env()
+    try:
+        broker.start()
+        broker.grant(USER, settings.topic, *RIGHTS)
+        plain = Cluster(str(broker.status().bootstrap))
+        with ThreadPoolExecutor(1) as pool:
+            stop = threading.Event()
+            source = Steady()
+            under_way = pool.submit(ingest, settings, source, stop)
+            try:
+                _until(lambda: source.counters.received > 0 and _messages(plain, settings.topic) > 0)
+                broker.stop()
+                passwords[USER] = "another"
+                broker.start()
+                with pytest.raises(NotAllowedError, match="_SASL_PASSWORD"):
+                    under_way.result(timeout=60)
+            finally:
+                stop.set()
+    finally:
+        broker.stop()
+
+
+def test_the_lack_of_the_right_to_read_is_named_when_what_was_sent_is_looked_up(
+    environment: dict[str, str], secured: SecuredBroker
+) -> None:
+    topic = f"write-only-{uuid.uuid4().hex[:8]}"
+    secured.grant(USER, topic, AclOperation.DESCRIBE, AclOperation.WRITE)
+    ensure_topic(Cluster(str(secured.status().bootstrap)), topic, 1)
+    cluster = find_cluster(Settings.from_env())
+    assert cluster is not None
+    with pytest.raises(NotAllowedError, match=f"read {topic}.*Grant"):
+        already_there(cluster, topic, {0: 0}, {0: 1}, [Waiting(1, b"1", b"made up")])
+
+
 @pytest.mark.parametrize("wrong", ["password", "authority"])
 def test_a_stream_that_is_not_let_in_says_so(
     spark: "SparkSession", environment: dict[str, str], secured: SecuredBroker, wrong: str
@@ -187,6 +279,17 @@ def test_a_stream_that_is_not_let_in_says_so(
     with pytest.raises(StreamError, match=message) as failure:
         _read_by_spark(spark, settings, cluster)
     assert NEEDLE not in str(failure.value)
+
+
+def _messages(cluster: Cluster, topic: str) -> int:
+    return sum(high for _, high in watermarks(cluster, topic).values())
+
+
+def _until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        threading.Event().wait(0.1)
 
 
 def _read_by_spark(spark: "SparkSession", settings: Settings, cluster: Cluster) -> int:
