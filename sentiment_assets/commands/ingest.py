@@ -1,13 +1,14 @@
 """``sentiment-assets ingest``: live posts into the topic."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from sentiment_assets.commands.options import Encoding
 from sentiment_assets.commands.output import Json, emit, note, pairs
 from sentiment_assets.commands.signals import stop_on_signals
+from sentiment_assets.failures import BrokerError
 from sentiment_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -99,6 +100,17 @@ def ingest_file(
     _run(settings, source, limit, as_json)
 
 
+@app.command("spool")
+def ingest_spool(
+    source: Annotated[Literal["x", "jetstream", "file"], typer.Argument(help="Whose spool.")],
+    as_json: Json = False,
+) -> None:
+    """What an earlier ingest of a source has left on disk, and nothing new."""
+    from sentiment_assets.ingest.sources import Nothing
+
+    _run(Settings.from_env(), Nothing(source), None, as_json)
+
+
 def _run(settings: Settings, source: "Source", limit: int | None, as_json: bool) -> None:
     from sentiment_assets.ingest import ingest
 
@@ -113,3 +125,9 @@ def _run(settings: Settings, source: "Source", limit: int | None, as_json: bool)
             on_progress=lambda figures: note(figures.text),
         )
     emit(vars(result), as_json, pairs)
+    if result.spooled and not stop.is_set():
+        raise BrokerError(
+            f"Kafka has not taken everything: {result.spooled:,} posts of {source.name} are kept in the spool.",
+            f"When Kafka is there, `sentiment-assets ingest spool {source.name}` delivers them and takes nothing new; "
+            "the next ingest of that source delivers them first.",
+        )

@@ -8,6 +8,7 @@ once, however often the broker restarts. What a dead one had under way is looked
 """
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -92,18 +93,18 @@ class Delivery(threading.Thread):
         """State in words."""
         return "the broker is away" if self._away else "delivering"
 
-    def finish(self, seconds: float, *, patient_until: threading.Event | None = None) -> None:
+    def finish(self, seconds: float | None, *, patient_until: threading.Event | None = None) -> None:
         """Deliver what waits, but for no longer than so; the rest stays in the spool.
 
         Parameters
         ----------
         seconds
-            At most. Without a broker it ends at once.
+            At most. Without a broker it ends at once. None: until everything is delivered.
         patient_until
-            A broker that was there and is away is waited for as well, until this is set.
+            A broker that was there and is away is waited for as well, until this is set; with no seconds, any broker.
         """
-        self._patient = patient_until is not None and self._met
-        self._end_at = time.monotonic() + seconds
+        self._patient = patient_until is not None and (self._met or seconds is None)
+        self._end_at = math.inf if seconds is None else time.monotonic() + seconds
         self._wake.set()
         self._spool.arrived.set()
         while self.is_alive():

@@ -89,9 +89,13 @@ def ingest(
     *,
     limit: int | None = None,
     distinct: bool = True,
+    patient: bool = False,
     on_progress: Callable[[IngestResult], None] = lambda _figures: None,
 ) -> IngestResult:
     """Bring the posts of a source to the topic until ``stop`` is set or the source ends.
+
+    A run that was not stopped and whose result has posts in ``spooled`` has not done all of its work: Kafka was not
+    there when the source ended, or not soon enough.
 
     Parameters
     ----------
@@ -101,6 +105,8 @@ def ingest(
         Posts to take from the source; those that came before are not counted.
     distinct
         Remove posts whose id came before, in this run or an earlier one.
+    patient
+        Behind the end of the source wait for Kafka without end, whether it was there before or not.
     on_progress
         Called every ten seconds; the figures are also in ``SENTIMENT_HOME/run/ingest-SOURCE.json``.
 
@@ -110,6 +116,8 @@ def ingest(
         When the source refuses us.
     SetupError
         When another process ingests from this source in this home, or the spool cannot be used.
+    NotAllowedError
+        When Kafka refuses our login or lacks our rights.
     """
     settings.prepare()
     with only_one(settings, f"ingest {source.name}"):
@@ -126,7 +134,7 @@ def ingest(
             asyncio.run(run.until_stopped())
             if not stop.is_set():
                 # The source has given all it has: there is no hurry.
-                delivery.finish(END_SECONDS, patient_until=stop)
+                delivery.finish(None if patient else END_SECONDS, patient_until=stop)
         finally:
             delivery.finish(STOP_SECONDS)
             figures = run.figures()

@@ -3,15 +3,31 @@
 Belongs here: which settings a source needs. Does not belong here: options of one command.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from sentiment_assets.failures import SourceError
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.jetstream import PUBLIC_URLS, Jetstream
+from sentiment_assets.sources.live import Counters, Post
 from sentiment_assets.sources.x_api import XStream, read_rules
 
 SOURCES = ("x", "jetstream", "file")
+
+
+class Nothing:
+    """A source that gives nothing new, so that a run delivers what another of this name left on disk."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.counters = Counters()
+
+    def position(self) -> str | None:
+        """The one that was kept stays."""
+        return None
+
+    async def run(self, put: Callable[[Post], Awaitable[None]], position: str | None) -> None:
+        """Ends at once."""
 
 
 def x_source(settings: Settings, rules: Sequence[str] = (), rules_file: Path | None = None) -> XStream:

@@ -31,7 +31,8 @@ def live_source(settings: Settings, name: str) -> Source:
 class LiveIngest(threading.Thread):
     """Brings posts to the topic in the background; its failure is raised by :meth:`check`.
 
-    A full disk ends nothing: when there is room, the ingest goes on behind what was kept.
+    A full disk ends nothing: when there is room, the ingest goes on behind what was kept. Behind the last post a
+    broker that is away is waited for without end, for nobody else delivers what is left.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ class LiveIngest(threading.Thread):
             kept = sum(source.counters.kept for source in self._sources)
             left = None if self._left is None else max(1, self._left - kept)
             try:
-                self._result = ingest(self._settings, source, self._stop_event, limit=left)
+                self._result = ingest(self._settings, source, self._stop_event, limit=left, patient=True)
             except Exception as error:
                 if not disk_is_full(error):
                     self._error = error

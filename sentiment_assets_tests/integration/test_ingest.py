@@ -25,6 +25,7 @@ from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic, topic_id
 from sentiment_assets.kafka.cluster import Cluster
 from sentiment_assets.kafka.replay import Message, produce
+from sentiment_assets.local.live import LiveIngest
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.live import Post
@@ -148,6 +149,45 @@ def test_sigterm_ends_the_command_with_everything_delivered_and_the_next_one_goe
     assert second["duplicates"] > 0, "it began a little before the place where the first one ended"
     keys = keys_in(broker, settings.topic)
     assert len(set(keys)) == len(keys) == 3000
+
+
+def test_what_the_end_of_a_file_left_is_delivered_alone(broker: str, settings: Settings) -> None:
+    file = settings.root / "labelled.csv"
+    file.write_text(
+        "".join(f'"0","{n}","Mon Apr 06 22:19:45 PDT 2009","N","user","text {n}"\n' for n in range(20))
+    )
+    assert ingest(settings, FileReplay(file, "ISO-8859-1"), threading.Event(), distinct=False).spooled == 20
+    environment = {"SENTIMENT_HOME": str(settings.root), "SENTIMENT_KAFKA_BOOTSTRAP": broker}
+    topic = f"left-{uuid.uuid4().hex[:8]}"
+    result = subprocess.run(
+        [sys.executable, "-m", "sentiment_assets", "ingest", "spool", "file", "--json"],
+        env=os.environ | environment | {"SENTIMENT_TOPIC": topic},
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
+    figures = json.loads(result.stdout)
+    assert (figures["received"], figures["delivered"], figures["spooled"]) == (0, 20, 0)
+    assert sorted(keys_in(broker, topic), key=int) == [str(number) for number in range(20)]
+
+
+def test_beside_the_main_job_the_posts_before_the_limit_wait_for_a_broker_that_comes_late(
+    own: tuple[EmbeddedBroker, Settings],
+) -> None:
+    broker, settings = own
+    stop = threading.Event()
+    with JetstreamPeer([post_event(number) for number in range(100)]) as peer:
+        live = LiveIngest(settings.model_copy(update={"jetstream_urls": peer.url}), "jetstream", 100, stop)
+        live.start()
+        try:
+            _until(lambda: Spool(settings.spool / "jetstream.sqlite", 10**9).count == 100)
+            started = broker.start()
+            _until(lambda: live.finished)
+        finally:
+            stop.set()
+            live.join(30)
+    live.check()
+    assert len(set(keys_in(str(started.bootstrap), settings.topic))) == 100
 
 
 def _command(settings: Settings, bootstrap: str, url: str, *, stop_at: int) -> dict[str, int]:

@@ -18,7 +18,8 @@ COMMANDS = (
     ["doctor"], ["up"], ["train"], ["evaluate"], ["score"], ["kafka", "start"], ["kafka", "stop"],
     ["kafka", "status"], ["replay"], ["stream"], ["status"], ["models", "list"], ["models", "promote"],
     ["models", "rollback"], ["reset"], ["bench", "train"], ["bench", "stream"], ["bench", "latency"],
-    ["ingest", "x"], ["ingest", "jetstream"], ["ingest", "file"], ["sink", "run"], ["sink", "status"],
+    ["ingest", "x"], ["ingest", "jetstream"], ["ingest", "file"], ["ingest", "spool"], ["sink", "run"],
+    ["sink", "status"],
 )  # fmt: skip
 
 

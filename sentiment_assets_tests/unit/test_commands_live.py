@@ -50,8 +50,11 @@ def test_the_token_is_nowhere_in_the_output_or_the_home(settings: Settings) -> N
         )
     with XPeer(Refusal(403, {"title": "Client Forbidden"})) as peer:
         bad = run(settings, "ingest", "x", "--rule", "a", SENTIMENT_X_API_URL=peer.url, **peer_of)
-    assert good.returncode == 0, good.stderr
-    assert json.loads(good.stdout)["received"] == 50
+    # No broker runs: the posts are kept, and the end is no success.
+    assert good.returncode == 1, good.stderr
+    assert "50 posts of x are kept in the spool" in good.stderr
+    assert "ingest spool x" in good.stderr
+    assert json.loads(good.stdout)["spooled"] == 50
     assert bad.returncode == 1
     assert "403: Client Forbidden" in bad.stderr
     assert TOKEN not in good.stdout + good.stderr + bad.stdout + bad.stderr
