@@ -42,6 +42,11 @@ class Waiting(NamedTuple):
     key: bytes
     value: bytes
 
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.key) + len(self.value)
+
 
 class Spool:
     """The posts of one source on their way; usable by several threads of one process.
@@ -107,28 +112,29 @@ class Spool:
         int
             Posts that were left out as duplicates.
         """
-        with self._lock, self._transaction():
-            rows: list[Waiting] = []
-            number = self._last
-            for post in posts:
-                key = post.key()
-                if distinct:
-                    seen = self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (key, number + 1))
-                    if seen.rowcount == 0:
-                        continue
-                number += 1
-                rows.append(Waiting(number, key, post.value()))
-            self._db.executemany("INSERT INTO waiting VALUES (?, ?, ?)", rows)
-            if position is not None:
-                self._db.execute("INSERT OR REPLACE INTO source VALUES (1, ?)", (position,))
-            forget = number - self._forgotten >= IDS_REMEMBERED // 10
+        with self._lock:
+            with self._transaction():
+                rows: list[Waiting] = []
+                number = self._last
+                for post in posts:
+                    key = post.key()
+                    if distinct:
+                        seen = self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (key, number + 1))
+                        if seen.rowcount == 0:
+                            continue
+                    number += 1
+                    rows.append(Waiting(number, key, post.value()))
+                self._db.executemany("INSERT INTO waiting VALUES (?, ?, ?)", rows)
+                if position is not None:
+                    self._db.execute("INSERT OR REPLACE INTO source VALUES (1, ?)", (position,))
+                forget = number - self._forgotten >= IDS_REMEMBERED // 10
+                if forget:
+                    self._db.execute("DELETE FROM seen WHERE number <= ?", (number - IDS_REMEMBERED,))
+            self._last = number
             if forget:
-                self._db.execute("DELETE FROM seen WHERE number <= ?", (number - IDS_REMEMBERED,))
-        self._last = number
-        if forget:
-            self._forgotten = number
-        self._count += len(rows)
-        self._bytes += sum(len(row.key) + len(row.value) for row in rows)
+                self._forgotten = number
+            self._count += len(rows)
+            self._bytes += sum(row.size for row in rows)
         if rows:
             self.arrived.set()
         return len(posts) - len(rows)
@@ -155,19 +161,20 @@ class Spool:
             Which topic these offsets are of: Kafka's id of it.
         """
         rows = list(delivered)
-        with self._lock, self._transaction():
-            self._db.executemany("DELETE FROM waiting WHERE number = ?", ((row.number,) for row in rows))
-            if ends:
-                moved = self._db.execute(
-                    "INSERT INTO ends_of VALUES (1, ?) ON CONFLICT (only) DO UPDATE SET topic = excluded.topic "
-                    "WHERE topic != excluded.topic",
-                    (topic,),
-                )
-                if moved.rowcount:
-                    self._db.execute("DELETE FROM ends")
-                self._db.executemany("INSERT OR REPLACE INTO ends VALUES (?, ?)", ends.items())
-        self._count -= len(rows)
-        self._bytes -= sum(len(row.key) + len(row.value) for row in rows)
+        with self._lock:
+            with self._transaction():
+                self._db.executemany("DELETE FROM waiting WHERE number = ?", ((row.number,) for row in rows))
+                if ends:
+                    moved = self._db.execute(
+                        "INSERT INTO ends_of VALUES (1, ?) ON CONFLICT (only) DO UPDATE SET topic = excluded.topic "
+                        "WHERE topic != excluded.topic",
+                        (topic,),
+                    )
+                    if moved.rowcount:
+                        self._db.execute("DELETE FROM ends")
+                    self._db.executemany("INSERT OR REPLACE INTO ends VALUES (?, ?)", ends.items())
+            self._count -= len(rows)
+            self._bytes -= sum(row.size for row in rows)
 
     def ends(self, topic: str) -> dict[int, int]:
         """partition -> offset behind what is known to be delivered to this topic; empty if it was another one."""
