@@ -27,9 +27,11 @@ from sentiment_assets.kafka.replay import MESSAGE_FAULTS, idempotent
 logger = logging.getLogger(__name__)
 
 WINDOW = 5_000
-"""Messages handed to the producer and not acknowledged: the bound of what is in memory."""
+"""Messages handed to the producer and not acknowledged: the bound of what is in memory, beside that in bytes."""
 
+_QUEUE_BYTES = 32 * 2**20
 _AT_ONCE = 500
+_AT_ONCE_BYTES = 2**20
 _CONNECT_SECONDS = 0.5
 _STALLED_SECONDS = 5.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -159,7 +161,7 @@ class Delivery(threading.Thread):
                 # No time-out: a message that was perhaps delivered must never be given up and sent anew.
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 2 * WINDOW,
-                "queue.buffering.max.kbytes": 32 * 1024,
+                "queue.buffering.max.kbytes": _QUEUE_BYTES // 1024,
                 "error_cb": self._on_fault,
             }
             | ({"batch.num.messages": 1} if self._alone else {})
@@ -173,7 +175,8 @@ class Delivery(threading.Thread):
     def _recover(self, cluster: Cluster) -> None:
         """Count what a producer before this one had delivered without our knowledge."""
         ends = topic_ends(cluster, self._topic)
-        rows = self._spool.after(0, 2 * WINDOW)
+        # More the producer before cannot have held: what is under way, and what was acknowledged just now.
+        rows = self._spool.after(0, 2 * WINDOW, 2 * _QUEUE_BYTES)
         since = self._spool.ends(self._topic_id)
         there = already_there(cluster, self._topic, since, ends, rows, self._is_late)
         self._spool.remove(there, ends, topic=self._topic_id)
@@ -185,15 +188,17 @@ class Delivery(threading.Thread):
         # Behind a batch that was refused nothing more is sent: the others under way come to their end first.
         room = 0 if self._lost is not None else min(_AT_ONCE, WINDOW - self._in_flight)
         self._spool.arrived.clear()
-        rows = self._spool.after(self._handed, room) if room > 0 else []
+        rows = self._spool.after(self._handed, room, _AT_ONCE_BYTES) if room > 0 else []
         if self._alone:
             rows = [row for row in rows if row.number <= self._alone_until]
+        full = False
         for row in rows:
             try:
                 self._producer.produce(
                     self._topic, value=row.value, key=row.key, on_delivery=partial(self._on_delivery, row)
                 )
             except BufferError:
+                full = True
                 break
             except KafkaException as error:
                 self._in_flight += 1
@@ -202,7 +207,7 @@ class Delivery(threading.Thread):
                 self._in_flight += 1
             self._handed = row.number
         if self._in_flight:
-            self._producer.poll(0.0 if rows else 0.05)
+            self._producer.poll(0.0 if rows and not full else 0.05)
         elif not rows:
             self._spool.arrived.wait(0.2)
 
@@ -237,7 +242,7 @@ class Delivery(threading.Thread):
 
     def _has_suspects(self) -> bool:
         """Whether there are posts that are to be sent alone and were not handed over yet."""
-        return any(row.number <= self._alone_until for row in self._spool.after(self._handed, 1))
+        return any(row.number <= self._alone_until for row in self._spool.after(self._handed, 1, 1))
 
     def _rest(self, fault: KafkaError) -> None:
         """Let go of a producer that failed, and pause before the next: longer after each failure in a row.

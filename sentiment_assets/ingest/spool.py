@@ -11,7 +11,7 @@ however long the broker is away; the disk is bounded by the capacity.
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -139,14 +139,19 @@ class Spool:
             self.arrived.set()
         return len(posts) - len(rows)
 
-    def after(self, number: int, limit: int) -> list[Waiting]:
-        """The waiting posts behind a place, in the order of arrival, at most so many."""
-        with self._lock, self._errors():
-            found = self._db.execute(
-                "SELECT number, key, value FROM waiting WHERE number > ? ORDER BY number LIMIT ?",
-                (number, limit),
-            ).fetchall()
-        return [Waiting(*row) for row in found]
+    def after(self, number: int, limit: int, most_bytes: int) -> list[Waiting]:
+        """The waiting posts behind a place, in the order of arrival: at most so many, and none behind so many bytes."""
+        found: list[Waiting] = []
+        size = 0
+        query = "SELECT number, key, value FROM waiting WHERE number > ? ORDER BY number LIMIT ?"
+        # Closed: a statement that is not read to its end would hold its view of the file.
+        with self._lock, self._errors(), closing(self._db.execute(query, (number, limit))) as rows:
+            for row in rows:
+                found.append(Waiting(*row))
+                size += found[-1].size
+                if size >= most_bytes:
+                    break
+        return found
 
     def remove(
         self, delivered: Iterable[Waiting], ends: Mapping[int, int] = _NOWHERE, *, topic: str = ""

@@ -61,7 +61,7 @@ class Refused(Endless):
 def kept(settings: Settings, name: str) -> list[str]:
     """Ids in the spool of a source."""
     spool = Spool(settings.spool / f"{name}.sqlite", 10**9)
-    return [row.key.decode() for row in spool.after(0, 10**6)]
+    return [row.key.decode() for row in spool.after(0, 10**6, 10**9)]
 
 
 def test_without_a_broker_posts_wait_on_disk_and_the_next_run_goes_on_behind_them(settings: Settings) -> None:

@@ -31,11 +31,11 @@ def path(tmp_path: Path) -> Path:
 def test_posts_wait_in_the_order_of_arrival_until_they_are_removed(path: Path) -> None:
     spool = Spool(path, 10**9)
     assert spool.add(posts(1, 5), "here", distinct=True) == 0
-    first = spool.after(0, 3)
+    first = spool.after(0, 3, 10**9)
     assert [row.key for row in first] == [b"1", b"2", b"3"]
     assert first[0].value == post(1).value()
     spool.remove(first)
-    assert [row.key for row in spool.after(0, 10)] == [b"4", b"5"]
+    assert [row.key for row in spool.after(0, 10, 10**9)] == [b"4", b"5"]
     assert spool.count == 2
     assert spool.position() == "here"
 
@@ -43,11 +43,11 @@ def test_posts_wait_in_the_order_of_arrival_until_they_are_removed(path: Path) -
 def test_duplicates_are_left_out_even_after_delivery_and_a_restart(path: Path) -> None:
     spool = Spool(path, 10**9)
     assert spool.add([*posts(1, 3), post(2)], "a", distinct=True) == 1
-    spool.remove(spool.after(0, 10))
+    spool.remove(spool.after(0, 10, 10**9))
     spool.close()
     again = Spool(path, 10**9)
     assert again.add(posts(2, 4), "b", distinct=True) == 2
-    assert [row.key for row in again.after(0, 10)] == [b"4"]
+    assert [row.key for row in again.after(0, 10, 10**9)] == [b"4"]
     assert again.position() == "b"
 
 
@@ -65,7 +65,7 @@ def test_ids_are_forgotten_in_the_end_so_that_the_file_stays_bounded(
     spool = Spool(path, 10**9)
     for start in range(1, 1000, 50):
         spool.add(posts(start, start + 49), None, distinct=True)
-        spool.remove(spool.after(0, 50))
+        spool.remove(spool.after(0, 50, 10**9))
     assert spool.add(posts(951, 1000), None, distinct=True) == 50, "the latest are known"
     assert spool.add(posts(1, 50), None, distinct=True) == 0, "the first are forgotten"
 
@@ -77,8 +77,16 @@ def test_the_spool_is_full_at_its_capacity_and_has_room_again_after_delivery(pat
     spool.add([post(2, "x" * 2_000)], None, distinct=True)
     assert spool.full
     assert Spool(path, 10_000).full, "a new process counts what it finds"
-    spool.remove(spool.after(0, 1))
+    spool.remove(spool.after(0, 1, 10**9))
     assert not spool.full
+
+
+def test_as_many_posts_are_read_at_once_as_fit_and_one_that_does_not_is_read_alone(path: Path) -> None:
+    spool = Spool(path, 10**9)
+    spool.add([post(1, "x" * 9_000), post(2), post(3), post(4)], None, distinct=True)
+    two = 2 * len(post(2).key() + post(2).value())
+    assert [row.key for row in spool.after(0, 10, 5_000)] == [b"1"]
+    assert [row.key for row in spool.after(1, 10, two)] == [b"2", b"3"]
 
 
 CRASH = """
@@ -102,7 +110,7 @@ def test_after_a_kill_posts_and_position_belong_together(path: Path) -> None:
     assert result.returncode == -signal.SIGKILL
     spool = Spool(path, 10**9)
     assert spool.position() == "300"
-    assert [row.key for row in spool.after(0, 10**6)] == [
+    assert [row.key for row in spool.after(0, 10**6, 10**9)] == [
         f"{number}-{part}".encode() for number in range(1, 301) for part in "ab"
     ]
 
@@ -119,7 +127,7 @@ def test_a_disk_that_fills_up_within_a_transaction_is_said_and_nothing_is_half_k
     spool._db.execute("PRAGMA max_page_count = 100000")
     assert spool.position() == "here"
     assert spool.add(posts(6, 9), "there", distinct=True) == 0
-    assert [row.key for row in spool.after(0, 100)] == [str(n).encode() for n in range(1, 10)]
+    assert [row.key for row in spool.after(0, 100, 10**9)] == [str(n).encode() for n in range(1, 10)]
 
 
 def test_a_file_that_is_no_spool_is_an_error_that_names_it(path: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_ingest_goes_on_behind_what_was_kept_when_there_is_room_again(
             stop.set()
             ingest.join(30)
     ingest.check()
-    keys = [row.key for row in Spool(file, 10**9).after(0, 10**6)]
+    keys = [row.key for row in Spool(file, 10**9).after(0, 10**6, 10**9)]
     assert len(set(keys)) == len(keys) == POSTS
 
 
