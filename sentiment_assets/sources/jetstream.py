@@ -11,15 +11,16 @@ import asyncio
 import json
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from websockets.asyncio.client import connect
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidURI, WebSocketException
 
 from sentiment_assets.failures import SourceError
-from sentiment_assets.sources.live import Counters, Interrupted, Post, Sleep, persistent
+from sentiment_assets.sources.live import WORKED_SECONDS, Counters, Interrupted, Post, Sleep, persistent
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +51,8 @@ class Jetstream:
     urls
         Addresses of ``/subscribe`` endpoints; after each interruption the next one is taken.
     languages
-        BCP 47 primary tags such as ``en``; a post with none of them is skipped. Empty: all posts.
+        BCP 47 tags such as ``en``, of which the primary part counts: posts in ``pt-PT`` come for ``pt-BR``. A post with
+        none of them is skipped. Empty: all posts.
     sleep
         How to wait before a reconnect.
     """
@@ -62,7 +64,7 @@ class Jetstream:
     ) -> None:
         self.counters = Counters()
         self._urls = urls
-        self._languages = frozenset(language.lower() for language in languages)
+        self._languages = frozenset(_primary(language) for language in languages)
         self._sleep = sleep
         self._cursor: int | None = None
         self._next_url = 0
@@ -89,27 +91,35 @@ class Jetstream:
         """One connection, until it ends with :class:`Interrupted`."""
         url = self._urls[self._next_url % len(self._urls)]
         self._next_url += 1
-        established = False
+        begun: float | None = None
+        since = self._cursor
         try:
-            async with connect(
-                self._address(url), max_size=_MOST_FRAME_BYTES, open_timeout=10, close_timeout=_CLOSE_SECONDS
-            ) as socket:
+            async with await self._connected(url) as socket:
+                begun = time.monotonic()
                 while True:
                     async with asyncio.timeout(_SILENCE_SECONDS):
                         frame = await socket.recv()
-                    established = True
                     await self._take(frame, put)
-        except InvalidURI:
+                    since = self._cursor if since is None else since
+        except TimeoutError:
+            reason = f"{url} does not answer or is silent"
+        except (WebSocketException, OSError) as error:
+            reason = f"{url}: {str(error)[:200] or type(error).__name__}"
+        lasted = 0.0 if begun is None else time.monotonic() - begun
+        # More than each connection gives again: a host that sends a frame and closes has not worked.
+        forward = (self._cursor or 0) - (since or 0) > _REWIND_MICROSECONDS
+        raise Interrupted("network", reason, established=forward or lasted >= WORKED_SECONDS)
+
+    async def _connected(self, url: str) -> ClientConnection:
+        try:
+            return await connect(
+                self._address(url), max_size=_MOST_FRAME_BYTES, open_timeout=10, close_timeout=_CLOSE_SECONDS
+            )
+        except (InvalidURI, ValueError):
+            # ValueError: a port out of range, half an IPv6 address, a host name with an empty part.
             raise SourceError(
                 f"{url} is not a websocket address.", "Set SENTIMENT_JETSTREAM_URLS to wss:// addresses."
             ) from None
-        except TimeoutError:
-            raise Interrupted(
-                "network", f"{url} does not answer or is silent", established=established
-            ) from None
-        except (WebSocketException, OSError) as error:
-            reason = str(error)[:200] or type(error).__name__
-            raise Interrupted("network", f"{url}: {reason}", established=established) from None
 
     def _address(self, url: str) -> str:
         query = {"wantedCollections": _COLLECTION, "maxMessageSizeBytes": str(_MOST_FRAME_BYTES)}
@@ -162,7 +172,11 @@ class Jetstream:
     def _wanted(self, languages: list[str]) -> bool:
         if not self._languages:
             return True
-        return any(tag.split("-")[0].lower() in self._languages for tag in languages)
+        return any(_primary(tag) in self._languages for tag in languages)
+
+
+def _primary(tag: str) -> str:
+    return tag.split("-")[0].lower()
 
 
 def _pause_seconds(_fault: Interrupted, row: int) -> float:

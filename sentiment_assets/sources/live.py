@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 
 Sleep = Callable[[float], Awaitable[None]]
 
+WORKED_SECONDS = 30.0
+"""A connection that lasted so long has worked, whatever came: one byte and an end must not undo a pause."""
+
 
 class Post(NamedTuple):
     """One post in the message schema of the topic; its fields are the keys of the JSON object.
@@ -107,7 +110,7 @@ class Interrupted(Exception):  # noqa: N818  (not an error of ours: connections 
     kind
         What kind of fault, since services ask for another pause after each.
     established
-        Whether data came before it ended.
+        Whether the connection had worked before it ended: it brought the source forward or lasted WORKED_SECONDS.
     reset_at
         Seconds since the epoch at which the service will answer again, where it says so.
     """

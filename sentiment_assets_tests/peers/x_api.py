@@ -66,6 +66,12 @@ def stay(peer: "XPeer", handler: "_Handler") -> None:
     raise DroppedError
 
 
+def be_silent(peer: "XPeer", _handler: "_Handler") -> None:
+    """Nothing at all until the peer is closed."""
+    peer.closed.wait()
+    raise DroppedError
+
+
 def trickle(peer: "XPeer", handler: "_Handler") -> None:
     """A post now and then until the peer is closed."""
     while not peer.closed.wait(0.05):

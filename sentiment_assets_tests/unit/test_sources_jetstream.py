@@ -1,6 +1,7 @@
 """Jetstream against a local websocket server: frames, languages, cursors, hosts that go away."""
 
 import json
+import logging
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ from sentiment_assets.failures import SourceError
 from sentiment_assets.ingest.sources import jetstream_source
 from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
+from sentiment_assets.sources import jetstream
 from sentiment_assets.sources.jetstream import PUBLIC_URLS, Jetstream
 from sentiment_assets.sources.live import Post
 from sentiment_assets_tests.peers.jetstream import FIRST_MOMENT, STEP_MICROSECONDS, JetstreamPeer, post_event
@@ -75,12 +77,14 @@ def test_bad_frames_are_counted_and_the_stream_goes_on() -> None:
 
 def test_after_a_break_the_cursor_is_a_few_seconds_before_the_last_post() -> None:
     events = [post_event(number) for number in range(500)]
+    waits = Waits()
     with JetstreamPeer(events, breaks=(200, 150)) as peer:
-        source = Jetstream([peer.url], sleep=Waits())
+        source = Jetstream([peer.url], sleep=waits)
         posts = listen(source, lambda posts: len(ids(posts)) == 500)
         cursors = [int(query["cursor"][0]) for query in peer.queries[1:]]
     assert cursors[0] == FIRST_MOMENT + 199 * STEP_MICROSECONDS - 5_000_000
     assert source.counters.reconnects == 2
+    assert max(waits.seconds) <= 0.25, "connections that had worked"
     assert max(Counter(post.id for post in posts).values()) > 1, (
         "the overlap comes again; the spool removes it"
     )
@@ -97,6 +101,41 @@ def test_a_restart_goes_on_where_the_last_run_ended() -> None:
     assert 100 <= len(posts) < 200
 
 
+def test_a_host_that_sends_a_frame_and_closes_is_asked_less_and_less_often() -> None:
+    waits = Waits()
+    with JetstreamPeer([post_event(number) for number in range(10)], breaks=(1,) * 9) as peer:
+        listen(Jetstream([peer.url], sleep=waits), lambda posts: len(ids(posts)) == 10)
+    assert len(waits.seconds) == 9
+    for row, seconds in enumerate(waits.seconds, 1):
+        assert seconds >= min(60.0, 0.25 * 2**row) / 2
+
+
+def test_a_silent_host_counts_as_gone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(jetstream, "_SILENCE_SECONDS", 0.2)
+    with JetstreamPeer([post_event(0)]) as peer:
+        source = Jetstream([peer.url], sleep=Waits())
+        listen(source, lambda posts: len(posts) == 2)
+    assert source.counters.reconnects == 1, "the second connection begins before the one post"
+    assert "is silent" in caplog.text
+
+
+@pytest.mark.parametrize("url", ["wss://h:999999/x", "wss://[::1/x", "wss://a..b/x", "https://example.org"])
+def test_an_address_that_is_none_is_named_with_its_variable(settings: Settings, url: str) -> None:
+    with pytest.raises(SourceError, match=r"SENTIMENT_JETSTREAM_URLS") as failure:
+        listen(jetstream_source(settings.model_copy(update={"jetstream_urls": url})), bool)
+    assert url in str(failure.value)
+
+
+def test_a_regional_tag_asks_for_its_language() -> None:
+    events = [post_event(0, langs=["en"]), post_event(1, langs=["pt"]), post_event(2, langs=["pt-PT"])]
+    with JetstreamPeer(events) as peer:
+        posts = listen(Jetstream([peer.url], ["pt-BR"]), lambda posts: len(posts) == 2)
+    assert ids(posts) == {uri(1), uri(2)}
+
+
 def test_a_host_that_does_not_answer_is_followed_by_the_next_one() -> None:
     waits = Waits()
     with JetstreamPeer([post_event(0)]) as peer:
@@ -107,8 +146,6 @@ def test_a_host_that_does_not_answer_is_followed_by_the_next_one() -> None:
     assert 0 < waits.seconds[0] <= 0.5 < waits.seconds[1] <= 1.0
 
 
-def test_the_public_hosts_are_the_default_and_a_setting_replaces_them(settings: Settings) -> None:
+def test_the_public_hosts_are_the_default(settings: Settings) -> None:
     assert len(set(PUBLIC_URLS)) == len(PUBLIC_URLS) >= 2
     assert jetstream_source(settings).name == "jetstream"
-    with pytest.raises(SourceError, match="SENTIMENT_JETSTREAM_URLS"):
-        jetstream_source(settings.model_copy(update={"jetstream_urls": "https://example.org"}))

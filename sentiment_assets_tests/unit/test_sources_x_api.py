@@ -13,7 +13,7 @@ from sentiment_assets.failures import SourceError
 from sentiment_assets.ingest.sources import x_source
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.live import Interrupted, Post
-from sentiment_assets.sources.x_api import XStream, read_rules, recent
+from sentiment_assets.sources.x_api import XStream, client, read_rules, recent
 from sentiment_assets.sources.x_api.client import LIMIT, NETWORK, SERVER, pause_seconds
 from sentiment_assets_tests.peers.listening import Waits, ids, listen
 from sentiment_assets_tests.peers.x_api import (
@@ -21,6 +21,7 @@ from sentiment_assets_tests.peers.x_api import (
     TOKEN,
     Refusal,
     XPeer,
+    be_silent,
     drop,
     lose,
     raw,
@@ -174,6 +175,25 @@ def test_server_errors_are_waited_out_exponentially() -> None:
         listen(source, bool)
     assert waits.seconds == [5.0, 10.0, 20.0]
     assert source.counters.reconnects == 3
+
+
+def test_a_connection_that_gives_no_post_and_ends_does_not_undo_the_pause() -> None:
+    waits = Waits()
+    with XPeer([HEARTBEAT, drop], [HEARTBEAT, drop], [HEARTBEAT], [send(1), drop], [send(1), stay]) as peer:
+        listen(stream(peer, waits=waits), lambda posts: len(ids(posts)) == 2)
+    assert waits.seconds == [0.25, 0.5, 0.75, 0.0]
+
+
+def test_a_silence_counts_as_an_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 0.3)
+    with XPeer([send(1), be_silent], [send(1), stay]) as peer:
+        source = stream(peer)
+        listen(source, lambda posts: len(ids(posts)) == 2)
+    assert source.counters.reconnects == 1
+    assert "nothing came for" in caplog.text
 
 
 def test_a_connection_that_x_ends_with_a_reason_is_made_again(caplog: pytest.LogCaptureFixture) -> None:

@@ -103,7 +103,6 @@ class XClient:
         Interrupted
             When the connection cannot be made, ends, or is silent for 21 s; never returns by itself.
         """
-        established = False
         try:
             timeout = httpx.Timeout(SILENCE_SECONDS, connect=10.0)
             async with self._http.stream("GET", path, params=params, timeout=timeout) as response:
@@ -113,18 +112,16 @@ class XClient:
                 rest = b""
                 # Not `aiter_lines`: it also breaks lines at U+2028 and its like, which a text may contain.
                 async for chunk in response.aiter_bytes():
-                    established = True
                     *whole, rest = (rest + chunk).split(b"\n")
                     for line in whole:
                         yield line.rstrip(b"\r")
                     if len(rest) > _MOST_LINE_BYTES:
-                        raise Interrupted(NETWORK, "a line without end", established=True)
+                        raise Interrupted(NETWORK, "a line without end")
         except httpx.ReadTimeout:
-            reason = f"nothing came for {SILENCE_SECONDS:.0f} s"
-            raise Interrupted(NETWORK, reason, established=established) from None
+            raise Interrupted(NETWORK, f"nothing came for {SILENCE_SECONDS:.0f} s") from None
         except (httpx.TransportError, httpx.DecodingError) as error:
-            raise Interrupted(NETWORK, _reason(error), established=established) from None
-        raise Interrupted(NETWORK, "the connection was closed", established=established)
+            raise Interrupted(NETWORK, _reason(error)) from None
+        raise Interrupted(NETWORK, "the connection was closed")
 
     async def _ask(self, method: str, path: str, **request: Any) -> dict[str, Any]:
         try:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 
 from pydantic import SecretStr
 
-from sentiment_assets.sources.live import Counters, Interrupted, Post, Sleep, persistent
+from sentiment_assets.sources.live import WORKED_SECONDS, Counters, Interrupted, Post, Sleep, persistent
 from sentiment_assets.sources.x_api.client import NETWORK, SILENCE_SECONDS, XClient, parsed, pause_seconds
 from sentiment_assets.sources.x_api.posts import FIELDS, post_of, users_of
 from sentiment_assets.sources.x_api.recent import SETTLE_SECONDS, Gap, RecentSearch
@@ -106,43 +106,51 @@ class XStream:
 
     async def _read(self, client: XClient, put: Callable[[Post], Awaitable[None]]) -> None:
         """One connection, until it ends with :class:`Interrupted`."""
-        first = True
+        begun: float | None = None
+        gave_a_post = False
         # Since when we read more slowly than X sends, as far as that may still matter, and when we last had to wait.
         behind: float | None = None
         waited_at = 0.0
-        async with aclosing(client.lines(PATH, dict(FIELDS))) as lines:
-            async for line in lines:
-                if first:
-                    first = False
-                    self._note_gap(self._alive_at)
-                asked = time.time()
-                if line:
-                    await self._take(line, put)
-                now = time.time()
-                if now - asked >= _WAITED_SECONDS:
-                    behind, waited_at = behind or asked, now
-                elif now - waited_at > SILENCE_SECONDS:
-                    behind = None
-                # X drops who reads slowly: what it could not send is to be fetched from there on.
-                self._alive_at = behind or now
+        try:
+            async with aclosing(client.lines(PATH, dict(FIELDS))) as lines:
+                async for line in lines:
+                    if begun is None:
+                        begun = time.monotonic()
+                        self._note_gap(self._alive_at)
+                    asked = time.time()
+                    if line and await self._take(line, put):
+                        gave_a_post = True
+                    now = time.time()
+                    if now - asked >= _WAITED_SECONDS:
+                        behind, waited_at = behind or asked, now
+                    elif now - waited_at > SILENCE_SECONDS:
+                        behind = None
+                    # X drops who reads slowly: what it could not send is to be fetched from there on.
+                    self._alive_at = behind or now
+        except Interrupted as end:
+            lasted = 0.0 if begun is None else time.monotonic() - begun
+            end.established = gave_a_post or lasted >= WORKED_SECONDS
+            raise
 
-    async def _take(self, line: bytes, put: Callable[[Post], Awaitable[None]]) -> None:
+    async def _take(self, line: bytes, put: Callable[[Post], Awaitable[None]]) -> bool:
+        """Deal with one line; true when it was a post."""
         message = parsed(line)
         if message is None:
             self.counters.malformed += 1
-            return
+            return False
         if "data" not in message:
             if "errors" in message:
                 # X closes the connection after such a message; the reason matters to whoever reads the log.
-                raise Interrupted(NETWORK, _disconnected(message), established=True)
+                raise Interrupted(NETWORK, _disconnected(message))
             self.counters.skipped += 1
-            return
+            return False
         post = post_of(message["data"], users_of(message))
         if post is None:
             self.counters.malformed += 1
-            return
+            return False
         self.counters.received += 1
         await put(post)
+        return True
 
     def _note_gap(self, start: float | None) -> None:
         if start is None:
