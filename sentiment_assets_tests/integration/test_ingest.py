@@ -30,6 +30,7 @@ from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.live import Post
 from sentiment_assets.sources.x_api import XStream
+from sentiment_assets.sources.x_api.recent import SETTLE_SECONDS
 from sentiment_assets_tests.peers.jetstream import JetstreamPeer, post_event
 from sentiment_assets_tests.peers.listening import Waits
 from sentiment_assets_tests.peers.topic import keys_in
@@ -62,7 +63,7 @@ def test_posts_come_through_disconnects_and_a_killed_broker_each_once(
     scripts = [part, part, [wait_for_the_kill, *part], part, [send(200), stay]]
     expected = 4 * 450 + 200
     stop = threading.Event()
-    with XPeer(*scripts) as peer, ThreadPoolExecutor(1) as pool:
+    with XPeer(*scripts, ahead_seconds=SETTLE_SECONDS) as peer, ThreadPoolExecutor(1) as pool:
         source = XStream(peer.url, SecretStr(TOKEN), ["made up"], sleep=Waits(), settle_seconds=0)
         # The broker does not run yet: what comes first waits on disk.
         under_way = pool.submit(ingest, settings, source, stop)

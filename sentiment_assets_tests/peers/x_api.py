@@ -23,12 +23,13 @@ class DroppedError(Exception):
     """The script ends the connection."""
 
 
-def send(count: int) -> Step:
+def send(count: int, *, long: bool = False) -> Step:
     """Publish posts and send them."""
 
     def step(peer: "XPeer", handler: "_Handler") -> None:
-        for post in peer.publish(count):
-            handler.chunk(json.dumps(peer.message(post)).encode() + b"\r\n")
+        for post in peer.publish(count, long=long):
+            message = _answer([post], handler.query)
+            handler.chunk(json.dumps(message | {"data": message["data"][0]}).encode() + b"\r\n")
 
     return step
 
@@ -97,13 +98,19 @@ class XPeer:
         What each connection to the stream does, in order.
     search
         Refusal of recent search, if the plan has none.
+    ahead_seconds
+        How far its clock is before ours.
     """
 
-    def __init__(self, *scripts: Sequence[Step] | Refusal, search: Refusal | None = None) -> None:
+    def __init__(
+        self, *scripts: Sequence[Step] | Refusal, search: Refusal | None = None, ahead_seconds: float = 0.0
+    ) -> None:
         self.scripts: list[Sequence[Step] | Refusal] = list(scripts) or [[stay]]
         self.search = search
+        self.ahead_seconds = ahead_seconds
         self.rules: dict[str, str] = {}
         self.refuse_rules = False
+        self.keep_rules = False
         self.most_rules: int | None = None
         self.posts: list[tuple[float, dict[str, Any]]] = []
         self.connections = 0
@@ -124,8 +131,8 @@ class XPeer:
         self._server.shutdown()
         self._server.server_close()
 
-    def publish(self, count: int) -> list[dict[str, Any]]:
-        """New posts, with ids that count from 1."""
+    def publish(self, count: int, *, long: bool = False) -> list[dict[str, Any]]:
+        """New posts, with ids that count from 1; a long one has its whole text in a field of its own."""
         with self.lock:
             first, now = len(self.posts) + 1, time.time()
             moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.000Z")
@@ -137,14 +144,11 @@ class XPeer:
                     "author_id": "7",
                     "lang": "en",
                 }
+                | ({"note_tweet": {"text": LONG_TEXT}} if long else {})
                 for number in range(first, first + count)
             ]
             self.posts += [(now, post) for post in made]
         return made
-
-    def message(self, post: dict[str, Any]) -> dict[str, Any]:
-        """A line of the stream."""
-        return {"data": post, "includes": USERS, "matching_rules": [{"id": "1"}]}
 
     def next_script(self) -> Sequence[Step] | Refusal:
         """The script of a new connection."""
@@ -162,10 +166,32 @@ class XPeer:
             matching = [post for _, post in reversed(self.posts[begin:stop])]
         begin, size = int(query.get("next_token", "0")), int(query["max_results"])
         meta = {"next_token": str(begin + size)} if begin + size < len(matching) else {}
-        return {"data": matching[begin : begin + size], "includes": USERS, "meta": meta}
+        return _answer(matching[begin : begin + size], query) | {"meta": meta}
+
+    def fault(self, query: dict[str, str]) -> str | None:
+        """What X would find wrong in the times of a recent search."""
+        start, end = (datetime.fromisoformat(query[name]).timestamp() for name in ("start_time", "end_time"))
+        now = time.time() + self.ahead_seconds
+        if end > now - 10:
+            return "'end_time' must be a minimum of 10 seconds prior to the request time."
+        if start < now - 7 * 86_400:
+            return "'start_time' must be on or after 7 days before the request time."
+        return None
 
 
-USERS = {"users": [{"id": "7", "username": "somebody", "name": "Some Body"}]}
+LONG_TEXT = "made up " * 100
+_ALWAYS = {"id", "text"}
+_USER = {"id": "7", "username": "somebody", "name": "Some Body"}
+
+
+def _answer(posts: list[dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
+    """Posts with the fields that were asked for and no others, as X gives them."""
+    wanted = _ALWAYS | {
+        field for name in ("tweet.fields", "expansions") for field in query.get(name, "").split(",")
+    }
+    shown = [{field: value for field, value in post.items() if field in wanted} for post in posts]
+    expanded = "author_id" in query.get("expansions", "").split(",")
+    return {"data": shown} | ({"includes": {"users": [_USER]}} if expanded else {})
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -177,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
-        query = {name: values[0] for name, values in parse_qs(address.query).items()}
+        self.query = query = {name: values[0] for name, values in parse_qs(address.query).items()}
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             self.answer(401, {"title": "Unauthorized", "status": 401})
         elif address.path == "/2/tweets/search/stream/rules":
@@ -185,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(200, {"data": data, "meta": {}} if data else {"meta": {}})
         elif address.path == "/2/tweets/search/recent":
             refusal = self.peer.search
+            if refusal is None and (fault := self.peer.fault(query)) is not None:
+                refusal = Refusal(400, {"title": "Invalid Request", "errors": [{"message": fault}]})
             if refusal is None:
                 self.answer(200, self.peer.found(query))
             else:
@@ -196,6 +224,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         peer = self.peer
+        if "delete" in body and peer.keep_rules:
+            self.answer(
+                200, {"errors": [{"title": "Invalid Request"}], "meta": {"summary": {"not_deleted": 1}}}
+            )
+            return
         if "delete" in body:
             for number in body["delete"]["ids"]:
                 del peer.rules[number]

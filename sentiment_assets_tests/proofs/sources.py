@@ -102,7 +102,7 @@ def prove_x(settings: Settings, broker: EmbeddedBroker, messages: int, disconnec
 
     # Ten seconds of this peer are half of all its posts; a real stream has a few hundred in them.
     recent.OVERLAP_SECONDS = 1.0
-    with XPeer(*scripts) as peer:
+    with XPeer(*scripts, ahead_seconds=recent.SETTLE_SECONDS) as peer:
         source = XStream(peer.url, SecretStr(TOKEN), ["made up"], sleep=hasten, settle_seconds=1)
         expected = {str(number) for number in range(1, messages + 1)}
         return _prove(settings, broker, source, expected) | {"searches": len(peer.searches)}

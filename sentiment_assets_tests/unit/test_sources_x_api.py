@@ -1,5 +1,6 @@
 """The filtered stream against a local peer that speaks X's protocol, with the faults of the real one."""
 
+import asyncio
 import json
 import logging
 import time
@@ -15,9 +16,11 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.sources.live import Interrupted, Post
 from sentiment_assets.sources.x_api import XStream, client, read_rules, recent
 from sentiment_assets.sources.x_api.client import LIMIT, NETWORK, SERVER, pause_seconds
+from sentiment_assets.sources.x_api.recent import SETTLE_SECONDS
 from sentiment_assets_tests.peers.listening import Waits, ids, listen
 from sentiment_assets_tests.peers.x_api import (
     HEARTBEAT,
+    LONG_TEXT,
     TOKEN,
     Refusal,
     XPeer,
@@ -37,6 +40,7 @@ RULES = ("dagster lang:en",)
 def stream(
     peer: XPeer, rules: Sequence[str] = RULES, waits: Waits | None = None, secret: str = TOKEN
 ) -> XStream:
+    """The source that searches at once; in earnest it waits SETTLE_SECONDS, by which the peer's clock is ahead here."""
     return XStream(peer.url, SecretStr(secret), list(rules), sleep=waits or Waits(), settle_seconds=0)
 
 
@@ -59,6 +63,19 @@ def test_posts_come_in_the_schema_of_the_topic_with_the_name_of_the_author() -> 
         "lang",
         "source",
     }
+
+
+def test_a_long_post_comes_with_its_whole_text() -> None:
+    with XPeer([send(1, long=True), stay]) as peer:
+        (post,) = listen(stream(peer), bool)
+    assert post.text == LONG_TEXT
+
+
+def test_a_rule_that_x_does_not_delete_is_named() -> None:
+    with XPeer() as peer:
+        peer.rules, peer.keep_rules = {"7": "unwanted"}, True
+        with pytest.raises(SourceError, match="'unwanted'"):
+            listen(stream(peer), bool)
 
 
 def test_the_rules_at_x_become_those_that_are_wanted() -> None:
@@ -101,7 +118,7 @@ def test_rules_are_replaced_at_the_most_that_a_plan_allows_and_more_are_refused(
 
 def test_what_x_could_not_send_to_a_slow_reader_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent, "OVERLAP_SECONDS", 0.0)
-    with XPeer([send(3), lose(5), drop], [send(1), stay]) as peer:
+    with XPeer([send(3), lose(5), drop], [send(1), stay], ahead_seconds=SETTLE_SECONDS) as peer:
         # When the first post has been taken, all others are long gone by.
         found = listen(stream(peer), lambda posts: len(ids(posts)) == 9, first_takes=2.5)
     assert ids(found) == numbers(1, 9)
@@ -125,7 +142,7 @@ def test_a_post_in_two_chunks_is_one_post() -> None:
 
 def test_what_was_missed_while_disconnected_comes_from_recent_search() -> None:
     waits = Waits()
-    with XPeer([send(10), drop], [lose(250), send(5), stay]) as peer:
+    with XPeer([send(10), drop], [lose(250), send(5), stay], ahead_seconds=SETTLE_SECONDS) as peer:
         source = stream(peer, waits=waits)
         posts = listen(source, lambda posts: ids(posts) == numbers(1, 265))
         assert {search["query"] for search in peer.searches} == set(RULES)
@@ -136,12 +153,50 @@ def test_what_was_missed_while_disconnected_comes_from_recent_search() -> None:
 
 
 def test_what_was_missed_before_a_restart_comes_from_recent_search() -> None:
-    with XPeer([send(10), stay], [send(1), stay]) as peer:
+    with XPeer([send(10), stay], [send(1), stay], ahead_seconds=SETTLE_SECONDS) as peer:
         first = stream(peer)
         listen(first, lambda posts: len(posts) == 10)
         peer.publish(20)
         posts = listen(stream(peer), lambda posts: ids(posts) >= numbers(11, 31), first.position())
     assert posts
+
+
+def test_what_was_missed_in_more_than_a_week_comes_as_far_as_x_has_it() -> None:
+    with XPeer([send(1), stay], ahead_seconds=SETTLE_SECONDS) as peer:
+        peer.publish(2)
+        position = json.dumps({"alive_at": time.time() - 8 * 86_400, "gaps": []})
+        assert listen(stream(peer), lambda posts: ids(posts) == numbers(1, 3), position)
+
+
+def test_a_clock_fifteen_seconds_ahead_of_that_of_x_loses_no_gap() -> None:
+    with XPeer([send(3), drop], [lose(2), send(1), stay], ahead_seconds=SETTLE_SECONDS - 15) as peer:
+        listen(stream(peer), lambda posts: ids(posts) == numbers(1, 6))
+        assert len(peer.searches) == 1
+
+
+def test_a_search_that_x_finds_wrong_is_made_once_more_later() -> None:
+    async def wait(seconds: float) -> None:
+        peer.ahead_seconds += seconds
+        await asyncio.sleep(0)
+
+    with XPeer([send(3), drop], [lose(2), send(1), stay]) as peer:
+        source = XStream(peer.url, SecretStr(TOKEN), list(RULES), sleep=wait, settle_seconds=0)
+        listen(source, lambda posts: ids(posts) == numbers(1, 6))
+        assert len(peer.searches) == 2
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_gap_whose_search_is_refused_is_kept_for_the_next_start(
+    caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    with XPeer([send(3), drop], [lose(2), trickle], [stay], search=Refusal(status)) as peer:
+        source = stream(peer)
+        listen(source, lambda _posts: "at the next start" in caplog.text)
+        kept = json.loads(source.position() or "")
+        # Without a new gap, which would overlap with the old one.
+        position = json.dumps(kept | {"alive_at": None})
+        peer.search, peer.ahead_seconds = None, SETTLE_SECONDS
+        assert listen(stream(peer), lambda posts: ids(posts) >= {"4", "5"}, position)
 
 
 def test_a_plan_without_recent_search_is_said_once_and_the_stream_goes_on(
@@ -179,7 +234,8 @@ def test_server_errors_are_waited_out_exponentially() -> None:
 
 def test_a_connection_that_gives_no_post_and_ends_does_not_undo_the_pause() -> None:
     waits = Waits()
-    with XPeer([HEARTBEAT, drop], [HEARTBEAT, drop], [HEARTBEAT], [send(1), drop], [send(1), stay]) as peer:
+    scripts = [[HEARTBEAT, drop], [HEARTBEAT, drop], [HEARTBEAT], [send(1), drop], [send(1), stay]]
+    with XPeer(*scripts, ahead_seconds=SETTLE_SECONDS) as peer:
         listen(stream(peer, waits=waits), lambda posts: len(ids(posts)) == 2)
     assert waits.seconds == [0.25, 0.5, 0.75, 0.0]
 

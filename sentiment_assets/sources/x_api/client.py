@@ -30,6 +30,10 @@ class PlanError(SourceError):
     """The access level of the token does not include an endpoint."""
 
 
+class RequestError(SourceError):
+    """X finds a request wrong in itself: its query or its times (HTTP 400, 422)."""
+
+
 class RulesCapError(SourceError):
     """The access level of the token has no room for so many rules."""
 
@@ -195,7 +199,8 @@ def _check(response: httpx.Response) -> None:
             f"X refuses {response.request.url.path} to this token ({status}{said}).",
             "The filtered stream needs an access level that includes it: check the plan of your X project.",
         )
-    raise SourceError(
+    kind = RequestError if status in (400, 422) else SourceError
+    raise kind(
         f"X does not accept the request {response.request.url.path} ({status}{said}).",
         "Check the rules against X's documentation of operators, and SENTIMENT_X_API_URL.",
     )

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sentiment_assets.failures import SourceError
 from sentiment_assets.sources.live import Counters, Interrupted, Post, Sleep, persistent
-from sentiment_assets.sources.x_api.client import PlanError, XClient, pause_seconds
+from sentiment_assets.sources.x_api.client import PlanError, RequestError, XClient, pause_seconds
 from sentiment_assets.sources.x_api.posts import FIELDS, posts_of
 
 logger = logging.getLogger(__name__)
@@ -20,9 +20,11 @@ logger = logging.getLogger(__name__)
 PATH = "/2/tweets/search/recent"
 OVERLAP_SECONDS = 10.0
 """A gap begins so much earlier than the last sign of life: clocks differ, and duplicates are removed."""
-SETTLE_SECONDS = 15.0
-"""X refuses an end that is less than 10 s ago, and the index trails the stream a little."""
+SETTLE_SECONDS = 30.0
+"""X refuses an end that is less than 10 s ago by its clock, and the index trails the stream a little."""
 
+# For a clock that is further ahead of X's than the seconds above allow.
+_AGAIN_SECONDS = 120.0
 _DAYS_SECONDS = 7 * 86_400 - 60.0
 # A project has a monthly quota of posts: an outage of a busy rule must not use it up unasked.
 _MOST_POSTS = 20_000
@@ -62,22 +64,40 @@ class RecentSearch:
         self._settle_seconds = settle_seconds
         self._allowed = True
 
-    async def fill(self, gap: Gap, put: Callable[[Post], Awaitable[None]]) -> None:
-        """Hand on the posts of a gap; without the right plan say so once and go on."""
+    async def fill(self, gap: Gap, put: Callable[[Post], Awaitable[None]]) -> bool:
+        """Hand on the posts of a gap; without the right plan say so once and go on.
+
+        Returns
+        -------
+        bool
+            Whether the gap is done with. Otherwise X refuses for a reason that may pass, and it is to be kept.
+        """
         await asyncio.sleep(max(0.0, gap.end + self._settle_seconds - time.time()))
         for rule in self._rules:
             if not self._allowed:
-                return
+                return True
             try:
-                await self._fill(rule, gap, put)
+                try:
+                    await self._fill(rule, gap, put)
+                except RequestError:
+                    await self._sleep(_AGAIN_SECONDS)
+                    await self._fill(rule, gap, put)
             except PlanError as error:
                 self._allowed = False
                 logger.warning(
                     "%s Posts of the time without a connection are lost: this plan has no recent search.",
                     error.what,
                 )
-            except SourceError as error:
+            except RequestError as error:
                 logger.warning("The rule %r cannot be used with recent search. %s", rule, error.what)
+            except SourceError as error:
+                logger.warning(
+                    "%s Posts of the time without a connection are asked for again after the next one, or at "
+                    "the next start.",
+                    error,
+                )
+                return False
+        return True
 
     async def _fill(self, rule: str, gap: Gap, put: Callable[[Post], Awaitable[None]]) -> None:
         now = time.time()

@@ -73,7 +73,7 @@ async def synchronise(client: XClient, wanted: list[str]) -> list[str]:
     Raises
     ------
     SourceError
-        When X refuses a rule, or there is no rule at all.
+        When X refuses a rule or keeps one that is not wanted, or there is no rule at all.
     """
     present = await current_rules(client)
     if not wanted:
@@ -93,10 +93,22 @@ async def synchronise(client: XClient, wanted: list[str]) -> list[str]:
     # Deleted before the others are added: a plan's limit on the number of rules leaves no room for both sets.
     unwanted = [rule.id for rule in present if rule.value not in wanted]
     if unwanted:
-        await client.post(PATH, {"delete": {"ids": unwanted}})
+        answer = await client.post(PATH, {"delete": {"ids": unwanted}})
+        if answer.get("errors"):
+            await _check_deleted(client, unwanted)
     if added["add"]:
         _check_added(await client.post(PATH, added))
     return wanted
+
+
+async def _check_deleted(client: XClient, ids: list[str]) -> None:
+    """X answers 200 even when it deleted only some of the rules; one that somebody else deleted is no fault."""
+    kept = [rule.value for rule in await current_rules(client) if rule.id in ids]
+    if kept:
+        raise SourceError(
+            f"X did not delete the rule {kept[0]!r}, which is not wanted.",
+            "Start again; if it stays, delete it in the X developer portal, or give it as a rule too.",
+        )
 
 
 def _check_added(body: dict[str, Any], ignore: tuple[str, ...] = ("DuplicateRule",)) -> None:

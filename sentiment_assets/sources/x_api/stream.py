@@ -169,7 +169,8 @@ class XStream:
         while True:
             while self._gaps:
                 gap = self._gaps[0]
-                await search.fill(gap, count)
+                if not await search.fill(gap, count):
+                    break
                 # A gap that was joined with the next one meanwhile stays.
                 if self._gaps[0] == gap:
                     del self._gaps[0]
