@@ -96,6 +96,7 @@ def ingest_file(
         loop=loop,
         shuffle=shuffle,
         seed=settings.seed if seed is None else seed,
+        limit=limit,
     )
     _run(settings, source, limit, as_json)
 

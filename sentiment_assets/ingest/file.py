@@ -5,8 +5,9 @@ Belongs here: pacing. Does not belong here: the file's format (``sources.sentime
 """
 
 import asyncio
+import heapq
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
@@ -32,6 +33,10 @@ class FileReplay:
         Begin again at the end.
     shuffle
         Random order, another at each turn (not with ``speed``): the published file is sorted by label.
+    limit
+        Rows to hand on, if once through the file gives so many; None: all. With ``loop``, the caller ends it.
+
+    Only the order of the file is read as it goes. In another order the rows to hand on are held in memory.
     """
 
     name = "file"
@@ -46,6 +51,7 @@ class FileReplay:
         loop: bool = False,
         shuffle: bool = True,
         seed: int = 2000,
+        limit: int | None = None,
     ) -> None:
         self.counters = Counters()
         self._path = path
@@ -55,6 +61,7 @@ class FileReplay:
         self._loop = loop
         self._shuffle = shuffle
         self._seed = seed
+        self._limit = None if loop else limit
 
     def position(self) -> str | None:
         """A file is replayed from its beginning."""
@@ -86,11 +93,28 @@ class FileReplay:
     def _ordered(self) -> Iterable[LabelledRow]:
         rows = iter_rows(self._path, self._encoding)
         if self._speed is not None:
-            return sorted(rows, key=lambda row: created_at(row.date) or "")
+            if self._limit is not None:
+                return heapq.nsmallest(self._limit, rows, key=_moment)
+            return sorted(rows, key=_moment)
         if self._shuffle:
-            limit = _ENDLESS if self._loop else None
-            return shuffled(rows, limit=limit, seed=self._seed, name=str(self._path))
-        return rows
+            return self._shuffled(rows)
+        return islice(rows, self._limit)
+
+    def _shuffled(self, rows: Iterable[LabelledRow]) -> Iterator[LabelledRow]:
+        count = 0
+
+        def counted() -> Iterator[LabelledRow]:
+            nonlocal count
+            for row in rows:
+                count += 1
+                yield row
+
+        limit = _ENDLESS if self._loop else self._limit
+        for number, row in enumerate(shuffled(counted(), limit=limit, seed=self._seed, name=str(self._path))):
+            # It would begin again for a limit that is above the number of rows.
+            if number == count and not self._loop:
+                return
+            yield row
 
     async def _at_original_pace(
         self, rows: Iterable[LabelledRow], speed: float, put: Callable[[Post], Awaitable[None]]
@@ -115,6 +139,10 @@ class FileReplay:
                 await _until(due)
             self.counters.received += 1
             await put(tweet_post(row))
+
+
+def _moment(row: LabelledRow) -> str:
+    return created_at(row.date) or ""
 
 
 async def _until(due: float) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,6 +168,24 @@ def test_a_file_at_its_original_speed_comes_in_the_order_of_time(labelled: Path)
     posts = listen(FileReplay(labelled, "ISO-8859-1", speed=100), lambda posts: len(posts) == 4)
     assert [post.id for post in posts] == ["3", "1", "2", "0"]
     assert posts[1].created_at == created_at("Mon Apr 06 22:19:58 PDT 2009")
+
+
+def rows_of(labelled: Path, **options: Any) -> list[str]:
+    """Ids of a replay that ends by itself."""
+    found: list[str] = []
+
+    async def put(post: Post) -> None:
+        found.append(post.id)
+
+    asyncio.run(FileReplay(labelled, "ISO-8859-1", **options).run(put, None))
+    return found
+
+
+def test_a_limit_takes_so_many_rows_and_never_begins_again(labelled: Path) -> None:
+    assert rows_of(labelled, speed=1000, limit=3) == ["3", "1", "2"], "the first in time"
+    assert rows_of(labelled, shuffle=False, limit=3) == ["0", "1", "2"]
+    assert len(set(rows_of(labelled, limit=3))) == 3
+    assert sorted(rows_of(labelled, limit=9)) == ["0", "1", "2", "3"]
 
 
 def test_a_loop_begins_again_at_the_end(labelled: Path) -> None:

@@ -234,7 +234,7 @@ def test_server_errors_are_waited_out_exponentially() -> None:
 
 def test_a_connection_that_gives_no_post_and_ends_does_not_undo_the_pause() -> None:
     waits = Waits()
-    scripts = [[HEARTBEAT, drop], [HEARTBEAT, drop], [HEARTBEAT], [send(1), drop], [send(1), stay]]
+    scripts = [*([HEARTBEAT, drop],) * 3, [send(1), drop], [send(1), stay]]
     with XPeer(*scripts, ahead_seconds=SETTLE_SECONDS) as peer:
         listen(stream(peer, waits=waits), lambda posts: len(ids(posts)) == 2)
     assert waits.seconds == [0.25, 0.5, 0.75, 0.0]

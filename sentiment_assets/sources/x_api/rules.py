@@ -94,7 +94,8 @@ async def synchronise(client: XClient, wanted: list[str]) -> list[str]:
     unwanted = [rule.id for rule in present if rule.value not in wanted]
     if unwanted:
         answer = await client.post(PATH, {"delete": {"ids": unwanted}})
-        if answer.get("errors"):
+        summary = (answer.get("meta") or {}).get("summary") or {}
+        if answer.get("errors") or summary.get("not_deleted"):
             await _check_deleted(client, unwanted)
     if added["add"]:
         _check_added(await client.post(PATH, added))
