@@ -8,6 +8,7 @@ import yaml
 from typer.main import get_command
 
 from sentiment_assets.cli import app
+from sentiment_assets.kafka import broker, replay
 from sentiment_assets.keys import LOCATION
 from sentiment_assets.local.instance import instance_config
 from sentiment_assets.settings import Settings
@@ -74,6 +75,28 @@ def test_compose_holds_no_password_and_refuses_to_start_without_one() -> None:
                 assert value == f"${{{name}:-}}"
     example = (DOCKER / ".env.example").read_text()
     assert "\nPOSTGRES_PASSWORD=\n" in example
+
+
+def test_the_broker_in_containers_takes_the_messages_that_the_embedded_one_takes() -> None:
+    stated = {
+        name.removeprefix("KAFKA_").lower().replace("_", "."): value
+        for name, value in compose()["services"]["kafka"]["environment"].items()
+    }
+    embedded = {
+        name: str(value)
+        for name, value in broker._server_properties(Path("data"), 1, 2, partitions=1).items()
+    }
+    assert stated["message.max.bytes"] == stated["replica.fetch.max.bytes"] == str(broker.MAX_MESSAGE_BYTES)
+    assert int(stated["message.max.bytes"]) > replay.MAX_MESSAGE_BYTES
+    # Places, and the disk: several partitions of a deployment may have more of it.
+    elsewhere = {
+        "listeners",
+        "advertised.listeners",
+        "controller.quorum.voters",
+        "log.dirs",
+        "log.retention.bytes",
+    }
+    assert {name for name in stated.keys() & embedded.keys() if stated[name] != embedded[name]} == elsewhere
 
 
 def test_the_image_ends_as_a_user_without_rights() -> None:
