@@ -29,6 +29,8 @@ Set = Annotated[
 Property = Annotated[
     list[str] | None, typer.Option("--property", help="NAME=VALUE: a Spark property; repeatable.")
 ]
+_NAMES = {"--set": "[A-Z][A-Z0-9_]*", "--property": r"[A-Za-z][\w.-]*"}
+"""Of settings as the driver program tells them from a command, and of Spark properties."""
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the exact calls; build and run nothing.")]
 
 
@@ -117,8 +119,11 @@ def _submit(
 
 
 def _assignments(stated: list[str] | None, option: str) -> dict[str, str]:
-    """``NAME=VALUE`` texts as a dictionary; anything else is bad usage."""
+    """``NAME=VALUE`` texts as a dictionary; anything else is bad usage, and no value is in what is said of it."""
     for text in stated or []:
-        if not re.fullmatch(r"[A-Za-z][\w.-]*=.*", text, re.DOTALL):
-            raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint=option)
+        if not re.fullmatch(f"{_NAMES[option]}=.*", text, re.DOTALL):
+            name = text.partition("=")[0]
+            raise typer.BadParameter(
+                f"{name!r} is no NAME=VALUE with a NAME like {_NAMES[option]}", param_hint=option
+            )
     return dict(text.split("=", 1) for text in stated or [])

@@ -3,11 +3,10 @@
 Belongs here: which option of ``gcloud`` or ``spark-submit`` gets what. Does not belong here: running them (``run``).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
-
-from pydantic import SecretStr
 
 from sentiment_assets import __version__
 from sentiment_assets.failures import SetupError
@@ -26,9 +25,17 @@ _OF_KAFKA = (
 )
 """What a stream needs to reach Kafka beside its address. The password is not among them: arguments are public."""
 
-_SECRETS = {
-    variable(name) for name, field in Settings.model_fields.items() if field.annotation == SecretStr | None
-}
+_SECRET = re.compile(
+    r"password|secret|token|credential|access.?key|(?:\b|_)dsn|webhook|mongodb_uri|jaas", re.IGNORECASE
+)
+"""In the names of secrets: of our settings, of other programs' variables, of properties of Spark and Hadoop."""
+
+_NO_SECRET = re.compile(
+    r".*(?:provider|impl|file|path|enabled?|mechanism|google_application_credentials)"
+    r"|spark\.kubernetes\.(?:driver|executor)\.(?:secrets|secretKeyRef)\..+",
+    re.IGNORECASE,
+)
+"""Names like them whose value is a class, a place, a switch, or where Kubernetes keeps the secret."""
 
 Call = list[str]
 
@@ -84,14 +91,15 @@ def job_for(
     Raises
     ------
     SetupError
-        When the command makes no sense on a cluster, a stream has no broker that a cluster could reach, or a secret
-        would become an argument.
+        When the command makes no sense on a cluster, a stream has no broker that a cluster could reach, or something
+        that is named like a secret would become an argument.
     """
-    if secret := next(iter(_SECRETS & set(overrides)), None):
-        raise SetupError(
-            f"{secret} is a secret, and settings of a submitted job are arguments that others can read.",
-            "Set it in the environment of the driver there (docs/kafka.md).",
-        )
+    for name in (*overrides, *properties):
+        if _SECRET.search(name) and not _NO_SECRET.fullmatch(name):
+            raise SetupError(
+                f"{name} is a secret by its name, and settings of a submitted job are arguments that others can read.",
+                "Set it in the environment of the driver there (docs/kafka.md), a property in its spark-defaults.conf.",
+            )
     if not command or command[0] not in COMMANDS:
         raise SetupError(
             f"{command[0] if command else 'Nothing'} cannot be submitted.",

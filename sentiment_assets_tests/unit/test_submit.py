@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import sentiment_assets
 from sentiment_assets.cli import app
 from sentiment_assets.failures import SetupError
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, variable
 from sentiment_assets.spark.compiled.worker import _sources
 from sentiment_assets.submit.calls import Job, dataproc_calls, job_for, spark_submit_calls
 from sentiment_assets.submit.driver import settings_before
@@ -147,9 +147,47 @@ def test_a_stream_hands_over_how_to_log_in_to_kafka_but_never_a_secret(settings:
     assert stated.settings["SENTIMENT_KAFKA_SSL_CA_LOCATION"] == "/etc/kafka/ca.pem"
     assert "SENTIMENT_KAFKA_SSL_KEYSTORE_LOCATION" not in stated.settings
     assert "made up" not in str(stated)
-    for name in ("SENTIMENT_KAFKA_SASL_PASSWORD", "SENTIMENT_SINK_POSTGRES_DSN"):
-        with pytest.raises(SetupError, match=f"{name} is a secret"):
-            job(guarded, ["stream"], overrides={name: "made up"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            variable(name)
+            for name, field in Settings.model_fields.items()
+            if "SecretStr" in str(field.annotation)
+        ),
+        *("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "AWS_SESSION_TOKEN"),
+        *("spark.hadoop.fs.s3a.access.key", "spark.hadoop.fs.s3a.secret.key", "spark.ssl.keyStorePassword"),
+        *("spark.executorEnv.SENTIMENT_SINK_POSTGRES_DSN", "spark.kafka.sasl.jaas.config"),
+        *("spark.kubernetes.authenticate.submission.oauthToken", "spark.authenticate.secret"),
+    ],
+)
+def test_a_secret_becomes_no_argument(settings: Settings, name: str) -> None:
+    for option in ("overrides", "properties"):
+        for spelt in (name, name.lower()):
+            with pytest.raises(SetupError, match=f"{spelt} is a secret") as refused:
+                job(settings, **{option: {spelt: "made up"}})
+            assert "made up" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "spark.hadoop.fs.s3a.aws.credentials.provider",
+            "spark.hadoop.hadoop.security.credential.provider.path",
+        ),
+        *("spark.hadoop.google.cloud.auth.service.account.json.keyfile", "spark.authenticate.secret.file"),
+        *("spark.kubernetes.authenticate.driver.oauthTokenFile", "spark.security.credentials.hive.enabled"),
+        "spark.kubernetes.driver.secretKeyRef.SENTIMENT_KAFKA_SASL_PASSWORD",
+        *("GOOGLE_APPLICATION_CREDENTIALS", "AWS_WEB_IDENTITY_TOKEN_FILE", "SENTIMENT_SEED"),
+        *("spark.executorEnv.GOOGLE_APPLICATION_CREDENTIALS", "spark.made.up.threadsNumber"),
+    ],
+)
+def test_what_names_the_place_of_a_secret_or_a_class_is_none(settings: Settings, name: str) -> None:
+    assert job(settings, overrides={name: "x"}).settings[name] == "x"
+    assert job(settings, properties={name: "x"}).properties[name] == "x"
 
 
 @pytest.mark.parametrize("command", [[], ["up"], ["kafka", "start"], ["nonsense"]])
@@ -227,14 +265,25 @@ def test_the_documentation_shows_the_real_dry_run_of_spark_submit_too(tmp_path: 
     assert f"```\n{shown}```" in PAGE.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("bad", ["nonsense", "=x", "a b=c"])
-def test_a_property_without_a_name_is_bad_usage(settings: Settings, bad: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "bad"),
+    [
+        *(("--property", bad) for bad in ("nonsense", "=x", "a b=made-up")),
+        # The driver program would take them for the command.
+        *(("--set", bad) for bad in ("sentiment_seed=made-up", "SENTIMENT.SEED=made-up", "nonsense")),
+    ],
+)
+def test_a_property_or_a_setting_without_a_name_of_its_kind_is_bad_usage(
+    settings: Settings, option: str, bad: str
+) -> None:
     result = CliRunner().invoke(
         app,
-        ["submit", "spark", "--master", "yarn", "--property", bad, "--dry-run", "--", "status"],
+        ["submit", "spark", "--master", "yarn", option, bad, "--dry-run", "--", "status"],
         env={"SENTIMENT_HOME": str(settings.root)},
     )
     assert result.exit_code == 2
+    assert option in result.output
+    assert "made-up" not in result.output
 
 
 def test_a_missing_program_and_a_failing_one_are_named() -> None:
