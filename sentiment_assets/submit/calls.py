@@ -16,14 +16,18 @@ from sentiment_assets.submit.package import Package
 COMMANDS = ("train", "stream", "evaluate", "models", "status")
 """What makes sense on a cluster: the other commands start processes of this machine."""
 
+_ASK_KAFKA = ("stream", "status")
+
 _OF_KAFKA = (
+    "kafka_bootstrap",
+    "topic",
     "kafka_security_protocol",
     "kafka_sasl_mechanism",
     "kafka_sasl_username",
     "kafka_ssl_ca_location",
     "kafka_ssl_keystore_location",
 )
-"""What a stream needs to reach Kafka beside its address. The password is not among them: arguments are public."""
+"""What it takes to reach the topic. The password is not among them: arguments are public."""
 
 _SECRET = re.compile(
     r"password|secret|token|credential|access.?key|(?:\b|_)dsn|webhook|mongodb_uri|jaas", re.IGNORECASE
@@ -106,19 +110,18 @@ def job_for(
             f"Give one of these after `--`: {', '.join(COMMANDS)}.",
         )
     environment = {"SENTIMENT_STORAGE": storage} if storage else {}
-    if command[0] == "stream":
-        if settings.kafka_bootstrap is None and "SENTIMENT_KAFKA_BOOTSTRAP" not in overrides:
-            raise SetupError(
-                "A stream on a cluster needs a Kafka cluster that it can reach; the embedded broker serves this "
-                "machine only.",
-                "Set SENTIMENT_KAFKA_BOOTSTRAP=host:port.",
-            )
-        environment |= {"SENTIMENT_KAFKA_BOOTSTRAP": settings.kafka_bootstrap or ""}
-        environment |= {"SENTIMENT_TOPIC": settings.topic}
-        given = {name: getattr(settings, name) for name in _OF_KAFKA}
-        environment |= {variable(name): str(value) for name, value in given.items() if value is not None}
+    if command[0] in _ASK_KAFKA:
+        given = {variable(name): getattr(settings, name) for name in _OF_KAFKA}
+        environment |= {name: str(value) for name, value in given.items() if value is not None}
+    environment |= overrides
+    if command[0] == "stream" and "SENTIMENT_KAFKA_BOOTSTRAP" not in environment:
+        raise SetupError(
+            "A stream on a cluster needs a Kafka cluster that it can reach; the embedded broker serves this "
+            "machine only.",
+            "Set SENTIMENT_KAFKA_BOOTSTRAP=host:port.",
+        )
     memory = settings.stream_memory if command[0] == "stream" else settings.training_memory
-    return Job(command, environment | dict(overrides), {"spark.driver.memory": memory} | dict(properties))
+    return Job(command, environment, {"spark.driver.memory": memory} | dict(properties))
 
 
 def dataproc_calls(

@@ -131,6 +131,16 @@ def test_a_stream_needs_a_kafka_cluster_and_hands_over_its_address_and_topic(set
     assert other.settings["SENTIMENT_KAFKA_BOOTSTRAP"] == "x:1"
 
 
+def test_a_status_asks_the_topic_that_a_stream_reads_and_needs_no_broker(settings: Settings) -> None:
+    named = settings.model_copy(
+        update={"kafka_bootstrap": "k:9092", "kafka_security_protocol": "SSL", "topic": "t"}
+    )
+    assert job(named, ["status"]).settings == job(named, ["stream"]).settings
+    assert job(named, ["status"]).settings["SENTIMENT_TOPIC"] == "t"
+    assert set(job(settings, ["status"]).settings) == {"SENTIMENT_STORAGE", "SENTIMENT_TOPIC"}
+    assert set(job(named, ["models", "list"]).settings) == {"SENTIMENT_STORAGE"}
+
+
 def test_a_stream_hands_over_how_to_log_in_to_kafka_but_never_a_secret(settings: Settings) -> None:
     guarded = settings.model_copy(
         update={
