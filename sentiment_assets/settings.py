@@ -88,6 +88,11 @@ def is_local(path: Path) -> bool:
     return isinstance(path, Path)
 
 
+def on_this_machine(master: str) -> bool:
+    """Whether a Spark master's driver and executors are on one machine and find each other on the loopback address."""
+    return master.startswith(("local", "spark://127.0.0.1:", "spark://localhost:"))
+
+
 class Settings(BaseSettings):
     """Settings of one installation, read from ``SENTIMENT_*`` environment variables.
 

@@ -19,7 +19,7 @@ from sentiment_assets.runtime.class_archive import OPTIONS_OF_JAVA, class_path, 
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
 from sentiment_assets.schemas import PREDICTIONS
-from sentiment_assets.settings import Settings, is_local, memory_bytes
+from sentiment_assets.settings import Settings, is_local, memory_bytes, on_this_machine
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -129,7 +129,7 @@ def spark_conf(settings: Settings, *, role: Role, app_name: str) -> dict[str, st
             "spark.sql.shuffle.partitions": "2",
             "spark.sql.sources.parallelPartitionDiscovery.parallelism": "2",
         }
-    if _on_this_machine(master):
+    if on_this_machine(master):
         # Else Spark asks the resolver for this machine's name and warns about what it finds.
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
         os.environ["PYSPARK_PYTHON"] = sys.executable
@@ -209,11 +209,6 @@ def _collector(memory: str) -> list[str]:
         return []
     young = min(memory_bytes(memory) // 3, _YOUNG_BYTES_A_CORE * (os.cpu_count() or 1), _YOUNG_BYTES)
     return ["-XX:+UseParallelGC", f"-XX:MaxNewSize={young >> 20}m"]
-
-
-def _on_this_machine(master: str) -> bool:
-    """Whether driver and executors find each other on the loopback address."""
-    return master.startswith(("local", "spark://127.0.0.1:", "spark://localhost:"))
 
 
 def build_session(

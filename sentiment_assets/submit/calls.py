@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from sentiment_assets import __version__
 from sentiment_assets.failures import SetupError
-from sentiment_assets.settings import Settings, variable
+from sentiment_assets.settings import Settings, on_this_machine, variable
 from sentiment_assets.submit.package import Package
 
 COMMANDS = ("train", "stream", "evaluate", "models", "status")
@@ -141,12 +141,11 @@ def dataproc_calls(
     SetupError
         When the bucket is no ``gs://`` URI, or the command names a file of this machine.
     """
-    for option, value in pairwise(job.command):
-        if option == "--data" and value != "sample" and "://" not in value:
-            raise SetupError(
-                f"The cluster does not have the file {value}.",
-                f"Upload it (gcloud storage cp {value} {bucket}/) and give --data its gs:// URI.",
-            )
+    if file := _local_data(job.command):
+        raise SetupError(
+            f"The cluster does not have the file {file}.",
+            f"Upload it (gcloud storage cp {file} {bucket}/) and give --data its gs:// URI.",
+        )
     if not bucket.startswith("gs://"):
         raise SetupError(f"{bucket} is no bucket that Dataproc can read.", "Give --bucket gs://NAME.")
     target = f"{bucket.rstrip('/')}/sentiment-assets/{__version__}"
@@ -184,7 +183,14 @@ def spark_submit_calls(
     python, executor_python
         Of the driver, and of the executors where they are. Unless told, Spark takes the first ``python3`` of the
         PATH, which need not have our packages.
+
+    Raises
+    ------
+    SetupError
+        When executors of other machines would read or write folders of this one, each on a disk of its own.
     """
+    if not on_this_machine(master):
+        _require_shared(job, master)
     pythons = {"spark.pyspark.driver.python": python, "spark.pyspark.python": executor_python}
     properties = [
         part
@@ -201,3 +207,27 @@ def spark_submit_calls(
             *job.arguments,
         ]
     ]
+
+
+def _require_shared(job: Job, master: str) -> None:
+    """A URI is taken for what every node sees; ``file:///shared`` says so of a folder."""
+    storage = job.settings.get("SENTIMENT_STORAGE", "")
+    if "://" not in storage:
+        raise SetupError(
+            f"Executors of {master} would keep tables and models on their own disks, in {storage or 'SENTIMENT_HOME'}.",
+            "Give --storage a URI that every node reads and writes: s3a://…, gs://…, file:///FOLDER of a shared disk.",
+        )
+    if file := _local_data(job.command):
+        raise SetupError(
+            f"The executors of {master} do not have the file {file}.",
+            "Give --data a URI that every node reads: s3a://…, gs://…, file:///FILE of a shared disk.",
+        )
+
+
+def _local_data(command: list[str]) -> str | None:
+    """The file of this machine that ``--data`` names, if it names one."""
+    words = [
+        part for word in command for part in (word.split("=", 1) if word.startswith("--data=") else [word])
+    ]
+    named = [value for option, value in pairwise(words) if option == "--data"]
+    return next((value for value in named if value != "sample" and "://" not in value), None)

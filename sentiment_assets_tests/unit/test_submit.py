@@ -35,12 +35,12 @@ def job(settings: Settings, command: list[str] = TRAIN, **options: dict[str, str
     return job_for(settings, command, storage="gs://bucket/sentiment", **complete)  # type: ignore[arg-type]
 
 
-def to_spark(stated: Job, package: Package) -> list[list[str]]:
+def to_spark(stated: Job, package: Package, master: str = "spark://h:7077") -> list[list[str]]:
     return spark_submit_calls(
         stated,
         package,
         spark_submit="spark-submit",
-        master="spark://h:7077",
+        master=master,
         python="/here/python",
         executor_python="/there/python",
     )
@@ -76,9 +76,10 @@ def test_values_with_commas_survive_gclouds_list_syntax(settings: Settings, pack
 def test_a_file_of_this_machine_is_refused_before_anything_is_uploaded(
     settings: Settings, package: Package
 ) -> None:
-    local = job(settings, ["train", "--data", "tweets.csv"])
-    with pytest.raises(SetupError, match=r"tweets\.csv.*gcloud storage cp"):
-        dataproc_calls(local, package, cluster="c", region="r", bucket="gs://bucket")
+    for words in (["--data", "tweets.csv"], ["--data=tweets.csv"]):
+        local = job(settings, ["train", *words])
+        with pytest.raises(SetupError, match=r"tweets\.csv.*gcloud storage cp"):
+            dataproc_calls(local, package, cluster="c", region="r", bucket="gs://bucket")
     with pytest.raises(SetupError, match="no bucket"):
         dataproc_calls(job(settings), package, cluster="c", region="r", bucket="bucket")
 
@@ -111,13 +112,34 @@ def test_the_driver_runs_on_this_python_and_executors_where_they_are_told_to(
 ) -> None:
     result = CliRunner().invoke(
         app,
-        ["submit", "spark", "--master", "yarn", "--dry-run", "--", "models", "list"],
+        ["submit", "spark", "--master", "yarn", "--storage", "gs://b", "--dry-run", "--", "models", "list"],
         env={"SENTIMENT_HOME": str(settings.root), "PYSPARK_PYTHON": stated or None},
     )
     assert result.exit_code == 0, result.output
     words = shlex.split(result.stdout.replace("\\\n", ""))
     assert f"spark.pyspark.driver.python={sys.executable}" in words
     assert f"spark.pyspark.python={executors}" in words
+
+
+@pytest.mark.parametrize("storage", [None, "/mnt/folder"])
+def test_executors_elsewhere_are_given_no_folder_of_this_machine(
+    settings: Settings, package: Package, storage: str | None
+) -> None:
+    here = job_for(settings, ["models", "list"], storage=storage, overrides={}, properties={})
+    for master in ("spark://head:7077", "yarn", "k8s://https://host:6443", "spark://127.0.0.1.example:7077"):
+        with pytest.raises(SetupError, match=r"own disks.*file:///FOLDER"):
+            to_spark(here, package, master)
+    for master in ("local[*]", "spark://127.0.0.1:7077", "spark://localhost:7077"):
+        assert to_spark(here, package, master)
+
+
+def test_executors_elsewhere_are_given_no_file_of_this_machine(settings: Settings, package: Package) -> None:
+    local = job(settings, ["train", "--data", "tweets.csv"])
+    with pytest.raises(SetupError, match=r"do not have the file tweets\.csv"):
+        to_spark(local, package)
+    assert to_spark(local, package, "local[*]")
+    shared = {"overrides": {"SENTIMENT_STORAGE": "file:///shared"}}
+    assert to_spark(job(settings, ["train", "--data", "file:///shared/tweets.csv"], **shared), package)
 
 
 def test_a_stream_needs_a_kafka_cluster_and_hands_over_its_address_and_topic(settings: Settings) -> None:
