@@ -7,12 +7,15 @@ Does not belong here: which program (``calls``), what is said to the person (``r
 
 import contextlib
 import re
+import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from threading import Thread
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
+
+from sentiment_assets.terminal import printable
 
 _KEPT_LINES = 400
 _LAST_WORDS_SECONDS = 10
@@ -25,32 +28,52 @@ _RAISED = re.compile(r"(?:Exception in thread \S+ )?(?P<cause>[\w.$]*(?:Error|Ex
 
 
 def relay(call: Sequence[str]) -> tuple[int, str | None]:
-    """Run a program to its end; its output is the person's at once.
+    """Run a program to its end; its output is the person's at once, and SIGTERM the program's too.
 
     Returns
     -------
     tuple
         Its exit status, and the line that says most about its end (:func:`cause_in`).
+
+    Raises
+    ------
+    SystemExit
+        When this process was told to end: the program has ended then.
     """
     said: deque[str] = deque(maxlen=_KEPT_LINES)
-    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    pumps = [
-        Thread(target=_pass_on, args=(source, target, said), daemon=True)
-        for source, target in ((process.stdout, sys.stdout.buffer), (process.stderr, sys.stderr.buffer))
-    ]
-    for pump in pumps:
-        pump.start()
-    try:
-        status = process.wait()
-    except KeyboardInterrupt:
-        # The terminal has told the program as well, and how it ends is worth seeing.
-        process.wait()
-        raise
-    finally:
+    with _leaving_on_sigterm():
+        process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        pumps = [
+            Thread(target=_pass_on, args=(source, target, said), daemon=True)
+            for source, target in ((process.stdout, sys.stdout), (process.stderr, sys.stderr))
+        ]
         for pump in pumps:
-            # A process that the program left behind may hold its output open.
-            pump.join(_LAST_WORDS_SECONDS)
+            pump.start()
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            # The terminal has told the program as well, and how it ends is worth seeing.
+            process.wait()
+            raise
+        except SystemExit:
+            process.terminate()
+            process.wait()
+            raise
+        finally:
+            for pump in pumps:
+                # A process that the program left behind may hold its output open.
+                pump.join(_LAST_WORDS_SECONDS)
     return status, cause_in(said)
+
+
+@contextlib.contextmanager
+def _leaving_on_sigterm() -> Iterator[None]:
+    """SIGTERM is a :class:`SystemExit` meanwhile, with the status that a shell gives it."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def cause_in(lines: Iterable[str]) -> str | None:
@@ -71,10 +94,14 @@ def _shortened(line: str) -> str:
     return line if len(line) <= _LONGEST_CAUSE else f"{line[:_LONGEST_CAUSE]}…"
 
 
-def _pass_on(source: BinaryIO, target: BinaryIO, said: deque[str]) -> None:
+def _pass_on(source: BinaryIO, target: TextIO, said: deque[str]) -> None:
+    """To a terminal as text that cannot drive it, anywhere else byte for byte."""
+    on_terminal = target.isatty()
     for line in source:
-        said.append(line.decode(errors="replace"))
+        text = line.decode(errors="replace")
+        said.append(text)
+        shown = printable(text, "\n\t").encode(target.encoding, "replace") if on_terminal else line
         # `... | head`: nobody reads any more, and the program must not block on a full pipe.
         with contextlib.suppress(BrokenPipeError):
-            target.write(line)
+            target.buffer.write(shown)
             target.flush()

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import zipfile
@@ -338,6 +339,37 @@ def test_output_is_passed_on_where_it_was_written_and_the_error_names_the_cause(
     assert out == b"hello\n"
     assert b"WARN X" in err
     assert b"Traceback" in err
+
+
+def test_output_is_text_to_a_terminal() -> None:
+    program = [sys.executable, "-c", "print('\\x1b]0;title\\x07 caf\u00e9 \\u202e\\tend')"]
+    ours, theirs = os.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        subprocess.run(
+            [sys.executable, "-c", f"from sentiment_assets.submit.relay import relay; relay({program!r})"],
+            stdin=theirs, stdout=theirs, stderr=theirs, timeout=60, check=True,
+            env=os.environ | {"PYTHONIOENCODING": "utf-8"},
+        )  # fmt: skip
+        os.close(theirs)
+        shown = screen.read(1000).decode()
+    assert shown.split() == ["\ufffd]0;title\ufffd", "caf\u00e9", "\ufffd", "end"]
+
+
+def test_who_is_told_to_end_tells_the_program_and_waits_for_it() -> None:
+    program = (
+        "import signal, sys\n"
+        "def end(*_): print('asked to end', flush=True); sys.exit(7)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "print('begun', flush=True)\n"
+        "signal.pause()\n"
+    )
+    relayed = f"from sentiment_assets.submit.relay import relay; relay({[sys.executable, '-c', program]!r})"
+    with subprocess.Popen([sys.executable, "-c", relayed], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begun\n"
+        process.terminate()
+        assert process.communicate(timeout=60)[0] == "asked to end\n"
+    assert process.returncode == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(
