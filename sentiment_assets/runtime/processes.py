@@ -261,14 +261,15 @@ def reap_recorded(settings: Settings, names: Iterable[str], grace_seconds: float
         if managed is not None:
             managed.stop(grace_seconds)
         else:
-            _end(orphans, grace_seconds)
+            end_all(orphans, grace_seconds)
             _record_path(settings, name).unlink(missing_ok=True)
         if managed is not None or orphans:
             ended.append(name)
     return ended
 
 
-def _end(processes: Sequence[psutil.Process], grace_seconds: float) -> None:
+def end_all(processes: Sequence[psutil.Process], grace_seconds: float) -> None:
+    """Ask processes to end, and end those that still run after the grace."""
     _signal(processes, signal.SIGTERM)
     _, left = psutil.wait_procs(processes, timeout=grace_seconds)
     _signal(left, signal.SIGKILL)

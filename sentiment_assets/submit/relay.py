@@ -15,10 +15,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from threading import Thread
 from typing import BinaryIO, TextIO
 
+import psutil
+
+from sentiment_assets.runtime.processes import end_all
 from sentiment_assets.terminal import printable
 
 _KEPT_LINES = 400
 _LAST_WORDS_SECONDS = 10
+_GRACE_SECONDS = 10.0
 _LONGEST_CAUSE = 400
 
 _NOISE = re.compile(r"\s|\d\d/\d\d/\d\d \d\d:\d\d:\d\d |WARNING: |Caused by: |\.\.\. \d+ more")
@@ -38,7 +42,7 @@ def relay(call: Sequence[str]) -> tuple[int, str | None]:
     Raises
     ------
     SystemExit
-        When this process was told to end: the program has ended then.
+        When this process was told to end: the program and what it started have ended then.
     """
     said: deque[str] = deque(maxlen=_KEPT_LINES)
     with _leaving_on_sigterm():
@@ -56,14 +60,23 @@ def relay(call: Sequence[str]) -> tuple[int, str | None]:
             process.wait()
             raise
         except SystemExit:
-            process.terminate()
-            process.wait()
+            _end(process)
             raise
         finally:
             for pump in pumps:
                 # A process that the program left behind may hold its output open.
                 pump.join(_LAST_WORDS_SECONDS)
     return status, cause_in(said)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """With what it has started: the driver outlives the JVM of ``spark-submit`` when no call of it is under way."""
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    process.wait()
+    end_all(family, _GRACE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner
@@ -355,21 +356,24 @@ def test_output_is_text_to_a_terminal() -> None:
     assert shown.split() == ["\ufffd]0;title\ufffd", "caf\u00e9", "\ufffd", "end"]
 
 
-def test_who_is_told_to_end_tells_the_program_and_waits_for_it() -> None:
+def test_who_is_told_to_end_tells_the_program_and_waits_for_it_and_for_what_it_started() -> None:
     program = (
-        "import signal, sys\n"
+        "import signal, subprocess, sys\n"
         "def end(*_): print('asked to end', flush=True); sys.exit(7)\n"
         "signal.signal(signal.SIGTERM, end)\n"
-        "print('begun', flush=True)\n"
+        "driver = subprocess.Popen([sys.executable, '-c', 'import signal; signal.pause()'])\n"
+        "print(driver.pid, flush=True)\n"
         "signal.pause()\n"
     )
     relayed = f"from sentiment_assets.submit.relay import relay; relay({[sys.executable, '-c', program]!r})"
     with subprocess.Popen([sys.executable, "-c", relayed], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
+        driver = psutil.Process(int(process.stdout.readline()))
         process.terminate()
         assert process.communicate(timeout=60)[0] == "asked to end\n"
     assert process.returncode == 128 + signal.SIGTERM
+    # One whose parent is gone may wait to be reaped.
+    assert not driver.is_running() or driver.status() == psutil.STATUS_ZOMBIE
 
 
 @pytest.mark.parametrize(
