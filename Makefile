@@ -93,7 +93,7 @@ wheel: $(VENV)/.dev ## The wheel, in dist/
 image: ## The container image (docker, or another builder: make image DOCKER=podman; see docs/containers.md)
 	$(DOCKER) build $(IMAGE_ARGS) --file docker/Dockerfile --tag $(IMAGE) .
 
-smoke-compose: ## Start docker/docker-compose.yaml on the sample, wait for the predictions, stop it
+smoke-compose: ## Start docker/docker-compose.yaml on the sample, wait for the predictions, stop it; SENTIMENT_IMAGE=...: on that image
 	@docker/smoke.sh
 
 clean: ## Remove the virtual environment and caches; state (.sentiment) and the jars stay

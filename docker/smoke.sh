@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Starts everything of docker-compose.yaml on the generated sample, waits until every message is scored, stops it.
-# usage: docker/smoke.sh [MESSAGES]
+# usage: docker/smoke.sh [MESSAGES]; with SENTIMENT_IMAGE in the environment that image is not built, it must be there.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -33,7 +33,8 @@ finish() {
 trap finish EXIT
 
 # It waits for the training, which is where it would hang.
-timeout 1800 docker compose --env-file /dev/null up --build --detach
+if [[ -n ${SENTIMENT_IMAGE:-} ]]; then build=--no-build; else build=--build; fi
+timeout 1800 docker compose --env-file /dev/null up "$build" --detach
 deadline=$((SECONDS + 1200))
 while ((SECONDS < deadline)); do
   status=$(compose exec -T code sentiment-assets status --json 2>/dev/null || echo '{}')
