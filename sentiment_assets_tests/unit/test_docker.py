@@ -11,7 +11,7 @@ from sentiment_assets.cli import app
 from sentiment_assets.kafka import broker, replay
 from sentiment_assets.keys import LOCATION
 from sentiment_assets.local.instance import instance_config
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, variable
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 PROGRAM = "sentiment-assets"
@@ -50,8 +50,21 @@ def test_every_setting_reaches_the_containers() -> None:
     given = {name for service in compose()["services"].values() for name in service.get("environment", {})}
     wanted = {f"SENTIMENT_{name.upper()}" for name in set(Settings.model_fields) - fixed}
     assert wanted <= given, wanted - given
-    others = [s for name, s in compose()["services"].items() if name != "x"]
-    assert not any("SENTIMENT_X_BEARER_TOKEN" in service.get("environment", {}) for service in others)
+
+
+def test_a_secret_reaches_the_services_that_use_it_alone() -> None:
+    services = compose()["services"].items()
+    secrets = [
+        variable(n) for n, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)
+    ]
+    given = {
+        secret: {name for name, service in services if secret in service.get("environment", {})}
+        for secret in secrets
+    }
+    assert given.pop("SENTIMENT_KAFKA_SASL_PASSWORD") == {"code", "producer", "jetstream", "x"}
+    assert given.pop("SENTIMENT_X_BEARER_TOKEN") == {"x"}
+    assert given
+    assert all(users == {"code"} for users in given.values()), given
 
 
 def test_only_the_ui_is_published_and_only_to_this_machine() -> None:
