@@ -78,14 +78,17 @@ format: $(VENV)/.dev ## Format the code and mend what ruff can mend safely
 snapshot: $(VENV)/.dev ## Write the reviewed lineage anew after a change of assets; review the difference
 	@UPDATE_SNAPSHOTS=1 $(BIN)/pytest -q sentiment_assets_tests/defs/test_lineage.py
 
-audit: $(VENV)/.dev ## Known advisories against the locked dependencies
-	@$(BIN)/pip-audit --require-hashes --disable-pip --progress-spinner off -r requirements.lock
+audit: $(VENV)/.dev ## Known advisories against the locked dependencies of this Python
+	@for lock in requirements.lock requirements-bootstrap.lock; do \
+	  $(BIN)/pip-audit --require-hashes --disable-pip --progress-spinner off -r $$lock || exit 1; \
+	done
 
-UV_LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(UPGRADE) pyproject.toml
+UV_LOCK = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header $(UPGRADE)
 relock: UPGRADE ?= --upgrade
 relock: $(VENV)/.bootstrap ## The lock files anew, with the newest releases in range: make relock; UPGRADE= keeps what fits
-	@$(UV_LOCK) -o requirements.lock
-	@$(UV_LOCK) --extra dev -c requirements.lock -o requirements-dev.lock
+	@$(UV_LOCK) pyproject.toml -o requirements.lock
+	@$(UV_LOCK) pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock
+	@$(UV_LOCK) requirements-bootstrap.in -o requirements-bootstrap.lock
 
 wheel: $(VENV)/.dev ## The wheel, in dist/
 	@rm -rf dist build && $(BIN)/uv build --wheel --no-build-isolation --out-dir dist
