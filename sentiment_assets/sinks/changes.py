@@ -28,14 +28,17 @@ from deltalake.fs import DeltaStorageHandler
 from sentiment_assets.failures import TableError
 from sentiment_assets.lake.log import Archive
 from sentiment_assets.lake.opening import open_table
-from sentiment_assets.schemas import LAST_MOMENT, PREDICTIONS, Table
+from sentiment_assets.schemas import FIRST_MOMENT, LAST_MOMENT, PREDICTIONS, Table
 from sentiment_assets.settings import is_local
 
 ROWS_A_BATCH = 20_000
 """Rows written in one transaction, unless a single file has more."""
 KEY = ("topic", "partition", "offset")
 
-_LATEST = pa.scalar(datetime.fromisoformat(LAST_MOMENT), pa.timestamp("us", "UTC"))
+_EARLIEST, _LATEST = (
+    pa.scalar(datetime.fromisoformat(moment), pa.timestamp("us", "UTC"))
+    for moment in (FIRST_MOMENT, LAST_MOMENT)
+)
 _ROWS_AT_ONCE = 10_000
 _RESYNC = "Copy the table anew with `sentiment-assets sink run --resync`."
 _ARROW_TYPES = {
@@ -78,12 +81,13 @@ class DataFile(NamedTuple):
 
 def _within_reach(rows: pa.RecordBatch) -> pa.RecordBatch:
     """Times that a client cannot hold, from before the stream bounded them: null, where a column may be."""
-    for name, otherwise in (("created_at", pa.scalar(None, _LATEST.type)), ("kafka_timestamp", _LATEST)):
+    unknown = pa.scalar(None, _LATEST.type)
+    for name, early, late in (("created_at", unknown, unknown), ("kafka_timestamp", _EARLIEST, _LATEST)):
         place = rows.schema.get_field_index(name)
         times = rows.column(place)
-        rows = rows.set_column(
-            place, rows.schema.field(place), pc.if_else(pc.less(times, _LATEST), times, otherwise)
-        )
+        times = pc.if_else(pc.less(times, _LATEST), times, late)
+        times = pc.if_else(pc.less(times, _EARLIEST), early, times)
+        rows = rows.set_column(place, rows.schema.field(place), times)
     return rows
 
 
@@ -274,7 +278,12 @@ class TableChanges:
 
     def _whole(self, version: int, done: int, rows: int) -> Iterator[Batch]:
         """All files of a version, the oldest first, but for those that are done."""
-        actions = pa.table(self._table.get_add_actions(flatten=True)).to_pylist()
+        found = pa.table(self._table.get_add_actions(flatten=True))
+        # Not the statistics of the columns: Python cannot hold each time of theirs.
+        columns = [
+            name for name in ("path", "modification_time", "num_records") if name in found.column_names
+        ]
+        actions = found.select(columns).to_pylist()
         actions.sort(key=lambda action: (action["modification_time"], action["path"]))
         files = [DataFile(unquote(a["path"]), self._count(unquote(a["path"]), a)) for a in actions]
         yield from self._grouped(files[done:], version, done, len(files), rows, whole=True)

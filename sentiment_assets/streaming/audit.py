@@ -143,13 +143,16 @@ def has_rows(settings: Settings, start: Offsets, end: Offsets | None = None) -> 
     table = settings.table(PREDICTIONS.name)
     if not ranges or not table_exists(table):
         return False
-    files = pa.table(open_existing(table).get_add_actions(flatten=True)).to_pydict()
+    actions = pa.table(open_existing(table).get_add_actions(flatten=True))
+    # These two alone: Python cannot hold each time among the others.
+    files = actions.select(
+        [name for name in ("path", "max.offset") if name in actions.column_names]
+    ).to_pylist()
     lowest = min(begin for begin, _ in ranges.values())
-    highest = files.get("max.offset", [None] * len(files["path"]))
     paths = [
-        str(table / path)
-        for path, most in zip(files["path"], highest, strict=True)
-        if most is None or most >= lowest
+        str(table / file["path"])
+        for file in files
+        if (most := file.get("max.offset")) is None or most >= lowest
     ]
     if not paths:
         return False

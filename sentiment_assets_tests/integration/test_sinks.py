@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from sentiment_assets.failures import TableError
-from sentiment_assets.schemas import PREDICTIONS
+from sentiment_assets.schemas import FIRST_MOMENT, LAST_MOMENT, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.sinks import postgres
 from sentiment_assets.sinks.base import Sink, SinkAwayError, SinkError
@@ -27,7 +28,16 @@ from sentiment_assets.sinks.follow import Followed, count_rows, follow, read_fol
 from sentiment_assets.sinks.mongodb import MongoSink
 from sentiment_assets.sinks.postgres import PostgresSink
 from sentiment_assets_tests.peers.databases import PASSWORD, MongoServer, PostgresServer
-from sentiment_assets_tests.peers.predictions import append, checksum, rescore, rows, table_rows
+from sentiment_assets_tests.peers.predictions import (
+    YEAR_0,
+    YEAR_10000,
+    append,
+    checksum,
+    rescore,
+    rows,
+    table_rows,
+    with_times,
+)
 
 Server = PostgresServer | MongoServer
 
@@ -120,21 +130,22 @@ def test_a_batch_that_is_repeated_after_a_crash_changes_nothing(
     assert checksum(server.rows()) == checksum(table_rows(table))
 
 
-def test_an_id_of_any_length_and_a_date_of_any_year_are_taken(sink: Sink, table: Path) -> None:
+def test_an_id_of_any_length_and_a_date_of_any_year_are_taken(
+    sink: Sink, table: Path, server: Server
+) -> None:
     made = rows(0, 99)
     long = pa.array(["made up " + secrets.token_urlsafe(9_000)] * 100, pa.string())
-    # From the year 10000 on, and what microseconds give that are taken for milliseconds.
-    far = pa.array([253_402_300_800_000_000 + n for n in range(100)], pa.int64())
-    farther = pa.array([1_700_000_000_000_000_000 + n for n in range(100)], pa.int64())
-    columns = made.schema.names
-    made = made.set_column(columns.index("tweet_id"), made.schema.field("tweet_id"), long)
-    for name, times in (("created_at", far), ("kafka_timestamp", farther)):
-        made = made.set_column(
-            columns.index(name), made.schema.field(name), times.cast(pa.timestamp("us", "UTC"))
-        )
-    write_deltalake(str(table), made)
+    made = made.set_column(made.schema.get_field_index("tweet_id"), made.schema.field("tweet_id"), long)
+    # From the year 10000 on, and what microseconds give that are taken for milliseconds; and before the year 1.
+    late = with_times(made, created_at=YEAR_10000, kafka_timestamp=1_700_000_000_000_000_000)
+    write_deltalake(str(table), late)
+    early = with_times(rows(100, 199), created_at=YEAR_0, kafka_timestamp=-(10**17))
+    write_deltalake(str(table), early, mode="append")
     assert catch_up(sink, table).lag_versions == 0
-    assert count_rows(sink) == 100
+    assert count_rows(sink) == 200
+    held = {row["kafka_timestamp"].replace(tzinfo=UTC) for row in server.rows()}
+    assert held == {datetime.fromisoformat(moment) for moment in (FIRST_MOMENT, LAST_MOMENT)}
+    assert {row["created_at"] for row in server.rows()} == {None}
 
 
 def test_what_a_killed_resync_left_in_mongodb_is_cleared_away(

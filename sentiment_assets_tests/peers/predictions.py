@@ -14,6 +14,8 @@ from sentiment_assets.sinks.changes import _ARROW_TYPES
 
 SCHEMA = pa.schema([pa.field(c.name, _ARROW_TYPES[c.type], nullable=c.nullable) for c in PREDICTIONS.columns])
 PARTITIONS = 2
+YEAR_0, YEAR_10000 = -62_167_219_200_000_000, 253_402_300_800_000_000
+"""Times that Python cannot hold, in microseconds since 1970."""
 _START = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
 
 
@@ -38,6 +40,15 @@ def rows(first: int, last: int, model: str = "model-1", partitions: int = PARTIT
         },
         SCHEMA,
     )
+
+
+def with_times(made: pa.Table, **first: int) -> pa.Table:
+    """The same rows with other times, each column's from that on (microseconds since 1970; any that Parquet holds)."""
+    for name, begin in first.items():
+        times = pa.array(range(begin, begin + made.num_rows), pa.int64()).cast(pa.timestamp("us", "UTC"))
+        place = made.schema.get_field_index(name)
+        made = made.set_column(place, made.schema.field(place), times)
+    return made
 
 
 def append(table: Path, first: int, last: int, model: str = "model-1") -> int:

@@ -3,12 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 
 from sentiment_assets.failures import TableError
 from sentiment_assets.sinks.changes import Batch, Position, TableChanges
-from sentiment_assets_tests.peers.predictions import SCHEMA, append, checksum, rescore, rows, table_rows
+from sentiment_assets_tests.peers.predictions import (
+    SCHEMA,
+    YEAR_0,
+    YEAR_10000,
+    append,
+    checksum,
+    rescore,
+    rows,
+    table_rows,
+    with_times,
+)
 
 
 @pytest.fixture
@@ -175,9 +187,32 @@ def test_another_table_at_the_same_place_is_not_mixed_into_the_sink(table: Path,
 
 
 def test_columns_that_old_files_do_not_have_are_null(table: Path) -> None:
-    from deltalake import write_deltalake
-
     write_deltalake(str(table), rows(0, 9).drop_columns(["author"]))
     (found,) = batches(table, None)
     (part,) = found.tables()
     assert part.column("author").null_count == 10
+
+
+def test_statistics_of_times_before_the_year_1_keep_no_file_out(table: Path) -> None:
+    write_deltalake(str(table), with_times(rows(0, 9), created_at=YEAR_0, kafka_timestamp=YEAR_0))
+    (found,) = batches(table, None)
+    (part,) = found.tables()
+    assert part["created_at"].null_count == 10
+    assert {time.isoformat() for time in part["kafka_timestamp"].to_pylist()} == {"0001-01-03T00:00:00+00:00"}
+
+
+def test_statistics_of_times_after_the_year_9999_keep_no_file_out(table: Path) -> None:
+    structs = {"delta.checkpoint.writeStatsAsStruct": "true", "delta.checkpoint.writeStatsAsJson": "false"}
+    write_deltalake(str(table), rows(0, 9), configuration=structs)
+    delta = DeltaTable(str(table))
+    delta.create_checkpoint()
+    # delta-rs leaves such a time out of the statistics; Spark does not.
+    file = table / "_delta_log" / f"{0:020}.checkpoint.parquet"
+    entries = pq.read_table(file)
+    actions = entries.to_pylist()
+    for action in actions:
+        if action["add"] is not None:
+            action["add"]["stats_parsed"]["maxValues"]["kafka_timestamp"] = YEAR_10000
+    pq.write_table(pa.Table.from_pylist(actions, entries.schema), file)
+    (found,) = batches(table, None)
+    assert found.rows == len(keys([found])) == 10

@@ -1,12 +1,14 @@
 """Which batch may be in the table without being recorded, and how the table tells whether it is."""
 
 import pytest
+from deltalake import write_deltalake
 
 from sentiment_assets.failures import StreamError
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.audit import has_rows
 from sentiment_assets.streaming.positions import Planned, checkpoint, newest_plan
 from sentiment_assets.streaming.sink import Sink
+from sentiment_assets_tests.peers.predictions import YEAR_0, rows, with_times
 from sentiment_assets_tests.unit.test_streaming_mended_checkpoint import plan, scored, write
 
 
@@ -70,3 +72,10 @@ def test_rows_of_the_topic_between_offsets_are_found(
     scored(settings, [*range(5, 8)])
     scored(settings, [99], topic="backfill:abc")
     assert has_rows(settings, start, end) == found
+
+
+def test_times_that_python_cannot_hold_do_not_keep_rows_from_being_found(settings: Settings) -> None:
+    made = with_times(rows(0, 9), kafka_timestamp=YEAR_0)
+    write_deltalake(str(settings.table("predictions")), made)
+    assert has_rows(settings, {0: 4}, {0: 9})
+    assert not has_rows(settings, {0: 5}, {0: 9})
