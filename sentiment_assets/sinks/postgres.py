@@ -205,7 +205,9 @@ class PostgresSink:
 
     def _migrate(self, connection: psycopg.Connection[Any]) -> None:
         with connection.transaction():
-            connection.execute("CREATE SCHEMA IF NOT EXISTS sentiment")
+            # IF NOT EXISTS would ask for the right to create one even where it is there.
+            if connection.execute("SELECT to_regnamespace('sentiment')").fetchone() == (None,):
+                connection.execute("CREATE SCHEMA sentiment")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS sentiment.schema_version"
                 " (version integer PRIMARY KEY, applied_at timestamptz NOT NULL DEFAULT now())"

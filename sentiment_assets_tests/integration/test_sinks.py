@@ -335,6 +335,22 @@ def test_a_schema_of_an_older_release_is_migrated_and_of_a_newer_one_refused(
     postgres_server.execute("DROP SCHEMA sentiment CASCADE")
 
 
+def test_a_user_who_owns_the_schema_needs_no_right_to_create_one(
+    postgres_server: PostgresServer, settings: Settings
+) -> None:
+    table = settings.table(PREDICTIONS.name)
+    postgres_server.execute("DROP SCHEMA IF EXISTS sentiment CASCADE")
+    theirs = postgres_server.user("owner_of_the_schema")
+    with pytest.raises(SinkError, match="permission denied for database"):
+        PostgresSink(theirs).open()
+    postgres_server.execute("CREATE SCHEMA sentiment AUTHORIZATION owner_of_the_schema")
+    append(table, 0, 9)
+    assert catch_up(PostgresSink(theirs), table).rows == 10
+    append(table, 10, 19)
+    assert catch_up(PostgresSink(theirs), table).rows == 10
+    postgres_server.execute("DROP SCHEMA sentiment CASCADE")
+
+
 def test_lookups_use_indexes(postgres_server: PostgresServer) -> None:
     PostgresSink(postgres_server.dsn).open()
     found = postgres_server.execute("SELECT indexname FROM pg_indexes WHERE schemaname = 'sentiment'")

@@ -114,6 +114,11 @@ class PostgresServer:
         process.wait(timeout=60)
         psutil.wait_procs(family, timeout=30)
 
+    def user(self, name: str) -> SecretStr:
+        """Connection string of a new user without any rights but to connect; the password is the same."""
+        self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
+        return SecretStr(self.dsn.get_secret_value().replace("tester:", f"{name}:"))
+
     def execute(self, statement: str) -> list[dict[str, Any]]:
         """Run one statement and return its rows."""
         with psycopg.connect(
