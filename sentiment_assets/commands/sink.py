@@ -10,7 +10,7 @@ import typer
 
 from sentiment_assets.commands.output import Json, emit, note, pairs
 from sentiment_assets.commands.signals import stop_on_signals
-from sentiment_assets.failures import SetupError
+from sentiment_assets.failures import SentimentError, SetupError, first_line
 from sentiment_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,7 +35,10 @@ def sink_run(
     only: Only = None,
     as_json: Json = False,
 ) -> None:
-    """Follow the table of predictions until Ctrl-C; a database that is down is waited for."""
+    """Follow the table of predictions until Ctrl-C; a database that is down is waited for.
+
+    A sink that refuses ends alone; the command ends with its error when the others have ended too.
+    """
     from sentiment_assets.runtime.instance import only_one
     from sentiment_assets.schemas import PREDICTIONS
     from sentiment_assets.sinks.configured import make_sink
@@ -57,35 +60,19 @@ def sink_run(
 
     with stop_on_signals() as stop, ThreadPoolExecutor(len(names)) as pool:
         runs = {name: pool.submit(run, name, stop) for name in names}
-        _wait(list(runs.values()), stop)
-    result = {name: _figures(future.result()) for name, future in runs.items()}
-    emit(result, as_json, lambda found: pairs({name: one["text"] for name, one in found.items()}))
+        _wait(runs)
+    result = {name: _figures(run.result()) for name, run in runs.items() if run.exception() is None}
+    if result:
+        emit(result, as_json, lambda found: pairs({name: one["text"] for name, one in found.items()}))
+    for one in runs.values():
+        one.result()
 
 
 @app.command("status")
 def sink_status(only: Only = None, as_json: Json = False) -> None:
     """How far each sink is behind the table."""
-    from sentiment_assets.schemas import PREDICTIONS
-    from sentiment_assets.sinks.base import SinkAwayError
-    from sentiment_assets.sinks.configured import make_sink
-    from sentiment_assets.sinks.follow import count_rows, read_followed
-
     settings = Settings.from_env()
-    result: dict[str, Any] = {}
-    for name in _names(settings, only):
-        sink = make_sink(settings, name)
-        try:
-            state = read_followed(sink, settings.table(PREDICTIONS.name))
-            result[name] = {
-                "where": sink.where,
-                "answers": True,
-                "rows_there": count_rows(sink),
-                "lag_versions": state.lag_versions,
-                "version": state.version,
-                "table_version": state.table_version,
-            }
-        except SinkAwayError as error:
-            result[name] = {"where": sink.where, "answers": False, "reason": str(error)}
+    result = {name: _status(settings, name) for name in _names(settings, only)}
 
     def words(found: dict[str, Any]) -> None:
         for name, one in found.items():
@@ -97,9 +84,37 @@ def sink_status(only: Only = None, as_json: Json = False) -> None:
                 )
                 pairs({name: f"{one['rows_there']:,} rows, {lag} ({one['where']})"})
             else:
-                pairs({name: f"does not answer: {one['reason']}"})
+                pairs({name: one.get("error") or f"does not answer: {one['reason']}"})
 
     emit(result, as_json, words)
+    if any("error" in one for one in result.values()):
+        raise typer.Exit(1)
+
+
+def _status(settings: Settings, name: str) -> dict[str, Any]:
+    """Where a sink is; ``reason`` where it does not answer, ``error`` where it refuses."""
+    from sentiment_assets.schemas import PREDICTIONS
+    from sentiment_assets.sinks.base import SinkAwayError
+    from sentiment_assets.sinks.configured import make_sink
+    from sentiment_assets.sinks.follow import count_rows, read_followed
+
+    where = None
+    try:
+        sink = make_sink(settings, name)
+        where = sink.where
+        state = read_followed(sink, settings.table(PREDICTIONS.name))
+        return {
+            "where": where,
+            "answers": True,
+            "rows_there": count_rows(sink),
+            "lag_versions": state.lag_versions,
+            "version": state.version,
+            "table_version": state.table_version,
+        }
+    except SinkAwayError as error:
+        return {"where": where, "answers": False, "reason": str(error)}
+    except SentimentError as error:
+        return {"where": where, "answers": False, "error": str(error)}
 
 
 def _names(settings: Settings, only: list[str] | None) -> list[str]:
@@ -119,13 +134,15 @@ def _figures(state: "Followed") -> dict[str, Any]:
     return vars(state) | {"lag_versions": state.lag_versions, "text": state.text}
 
 
-def _wait(runs: list[Future[Any]], stop: threading.Event) -> None:
-    """Until all have ended; the first failure ends the others. Wakes often, so that signals are seen."""
-    waiting = set(runs)
+def _wait(runs: dict[str, Future[Any]]) -> None:
+    """Until all have ended; says at once when one fails beside others. Wakes often, so that signals are seen."""
+    names = {run: name for name, run in runs.items()}
+    waiting = set(names)
     while waiting:
         done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-        if any(run.exception() is not None for run in done):
-            stop.set()
+        for run in done:
+            if len(runs) > 1 and (error := run.exception()) is not None:
+                note(f"The sink {names[run]} has ended: {first_line(error)}")
 
 
 def _occasionally(show: Callable[["Followed"], None], seconds: float = 10.0) -> Callable[["Followed"], None]:

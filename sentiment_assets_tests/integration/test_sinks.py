@@ -1,5 +1,6 @@
 """PostgreSQL and MongoDB follow the table: the same rows after kills of either side, without a word to the stream."""
 
+import json
 import os
 import secrets
 import subprocess
@@ -244,6 +245,40 @@ def test_a_killed_follower_goes_on_where_it_was(
     assert checksum(server.rows()) == checksum(table_rows(table))
     assert read_followed(sink, table).lag_versions == 0
     assert count_rows(sink) == 12 * rows
+
+
+def test_a_sink_that_refuses_does_not_end_the_other(
+    postgres_server: PostgresServer, settings: Settings
+) -> None:
+    table = settings.table(PREDICTIONS.name)
+    append(table, 0, 9)
+    sinks = {
+        "SENTIMENT_SINK_POSTGRES_DSN": postgres_server.dsn.get_secret_value(),
+        "SENTIMENT_SINK_MONGODB_URI": "this is no address",
+    }
+    environment = os.environ | {"SENTIMENT_HOME": str(settings.root)} | sinks
+    command = [sys.executable, "-m", "sentiment_assets", "sink", "run", "--resync", "--json"]
+    once = subprocess.run(
+        [*command, "--once"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert once.returncode == 1
+    assert "is no MongoDB address" in once.stderr
+    assert json.loads(once.stdout)["postgres"]["rows"] == 10
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        assert "The sink mongodb has ended: SENTIMENT_SINK_MONGODB_URI is no" in process.stderr.readline()
+        append(table, 10, 19)
+        for _ in range(600):
+            if _count(postgres_server) == 20 or process.poll() is not None:
+                break
+            threading.Event().wait(0.1)
+        process.terminate()
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, json.loads(output)["postgres"]["lag_versions"]) == (1, 0)
+    assert "is no MongoDB address" in errors
+    assert checksum(postgres_server.rows()) == checksum(table_rows(table))
 
 
 def test_a_database_that_goes_away_is_waited_for_and_gets_everything(

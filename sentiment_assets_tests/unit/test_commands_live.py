@@ -69,3 +69,16 @@ def test_a_database_that_is_down_is_a_status_and_not_a_failure(settings: Setting
     found = json.loads(result.stdout)["postgres"]
     assert (found["answers"], found["where"]) == (False, "127.0.0.1, database x")
     assert "made-up-password" not in result.stdout + result.stderr
+
+
+def test_a_sink_that_refuses_hides_no_other_sink_in_the_status(settings: Settings) -> None:
+    sinks = {
+        "SENTIMENT_SINK_POSTGRES_DSN": "this is no connection string",
+        "SENTIMENT_SINK_MONGODB_URI": "mongodb://127.0.0.1:1/x",
+    }
+    for options in ((), ("--json",)):
+        result = run(settings, "sink", "status", *options, **sinks)
+        assert result.returncode == 1
+        assert "SENTIMENT_SINK_POSTGRES_DSN is no connection string" in result.stdout
+        assert "127.0.0.1:1: [Errno 111] Connection refused" in result.stdout
+    assert [one["answers"] for one in json.loads(result.stdout).values()] == [False, False]
