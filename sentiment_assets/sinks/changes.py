@@ -10,7 +10,7 @@ rows (OPTIMIZE: ``dataChange`` is false) are passed over.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -105,6 +105,8 @@ class Batch:
         Files whose keys are deleted unless they are in ``kept``.
     rewrites
         Whether the rows come instead of earlier ones, as those of a rescore do.
+    anew
+        Whether the sink is to be cleared first.
     """
 
     changes: "TableChanges"
@@ -113,6 +115,7 @@ class Batch:
     removed: tuple[DataFile, ...] = ()
     kept: tuple[DataFile, ...] = ()
     rewrites: bool = False
+    anew: bool = False
 
     @property
     def rows(self) -> int:
@@ -187,14 +190,17 @@ class TableChanges:
             first = self.version + 1
         else:
             self.check(position)
-            begun, done = position.version, position.files or 0
+            begun = position.version
             if position.files is not None and position.whole:
                 try:
                     pinned = self._at(begun)
                 except DeltaError:
-                    # Copied again from the start, and from today's files: known rows are replaced by themselves.
-                    pinned, begun, done = self, self.version, 0
-                yield from pinned._whole(begun, done, rows)
+                    # What has been deleted since then would stay: the copy begins anew, from today's files.
+                    begun = self.version
+                    for number, batch in enumerate(self._whole(begun, 0, rows)):
+                        yield replace(batch, anew=number == 0)
+                else:
+                    yield from pinned._whole(begun, position.files, rows)
             first = begun + 1
             if position.files is not None and not position.whole:
                 yield from self._commits(position.version, position.version, position.files, rows)

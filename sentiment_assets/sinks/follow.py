@@ -219,6 +219,8 @@ class _Follower:
 
     def _write(self, batch: Batch) -> None:
         begun = time.monotonic()
+        if batch.anew:
+            self._sink.clear()
         self._sink.write(batch)
         self.state = replace(
             self.state,

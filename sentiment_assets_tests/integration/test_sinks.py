@@ -19,6 +19,7 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 
 from sentiment_assets.failures import TableError
+from sentiment_assets.lake.log import trim
 from sentiment_assets.schemas import FIRST_MOMENT, LAST_MOMENT, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.sinks import postgres
@@ -128,6 +129,20 @@ def test_a_batch_that_is_repeated_after_a_crash_changes_nothing(
     for _ in range(2):
         sink.write(batch)
     sink.close()
+    assert checksum(server.rows()) == checksum(table_rows(table))
+
+
+def test_rows_deleted_before_a_trim_do_not_stay_of_a_first_copy_that_it_cut_off(
+    sink: Sink, table: Path, server: Server
+) -> None:
+    for number in range(4):
+        append(table, number * 10, number * 10 + 9)
+    stop = threading.Event()
+    assert follow(sink, table, stop, rows=10, on_progress=lambda _state: stop.set()).batches == 1
+    DeltaTable(str(table)).delete("offset < 3")
+    DeltaTable(str(table)).create_checkpoint()
+    assert trim(table, keep=0, least=1) == 4
+    catch_up(sink, table, rows=10)
     assert checksum(server.rows()) == checksum(table_rows(table))
 
 

@@ -108,12 +108,16 @@ def test_a_first_copy_whose_version_was_trimmed_is_begun_again(table: Path) -> N
     followed = TableChanges.open(table)
     assert followed is not None
     unfinished = type(next(iter(followed.batches(None))).position)(followed.table_id, 3, 2, whole=True)
+    DeltaTable(str(table)).delete("offset < 3")
     trim(table, keep=9, least=1)
     reopened = TableChanges.open(table)
     assert reopened is not None
-    batches = list(reopened.batches(unfinished))
-    assert sum(batch.rows for batch in batches) == 10 * COMMITS
-    assert batches[-1].position.version == COMMITS - 1
+    batches = list(reopened.batches(unfinished, rows=100))
+    assert sum(batch.rows for batch in batches) == 10 * COMMITS - 6
+    assert batches[-1].position.version == COMMITS
+    assert [batch.anew for batch in batches] == [True, False, False], (
+        "what was copied and deleted must not stay"
+    )
 
 
 def test_a_trim_that_was_killed_is_done_again(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
