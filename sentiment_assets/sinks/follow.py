@@ -242,12 +242,15 @@ def _version(position: Position | None) -> int | None:
 
 
 def _persistent(sink: Sink, stop: threading.Event, seconds: float | None) -> Retrying:
-    """Try again while the database is away: after 1 s, 2 s, ... a minute."""
+    """Try again while the database is away: after 1 s, 2 s, ... a minute; says so once for each reason."""
+    said = ""
 
     def note(state: RetryCallState) -> None:
-        if state.attempt_number == 1:
-            error = state.outcome.exception() if state.outcome else None
-            logger.warning("The sink %s is away (%s); it catches up when it is back.", sink.name, error)
+        nonlocal said
+        reason = str(state.outcome.exception() if state.outcome else None)
+        if reason != said:
+            said = reason
+            logger.warning("The sink %s is away (%s); it catches up when it is back.", sink.name, reason)
 
     ends = stop_when_event_set(stop)
     return Retrying(

@@ -212,7 +212,9 @@ class MongoSink:
         try:
             yield
         except (AutoReconnect, ConnectionFailure, WTimeoutError) as error:
-            raise SinkAwayError(f"MongoDB at {self.where}: {str(error)[:200]}") from None
+            # Behind it pymongo adds a description that differs each time.
+            reason = str(error).partition(", Timeout: ")[0][:200]
+            raise SinkAwayError(f"MongoDB at {self.where}: {reason}") from None
         except (InvalidURI, ConfigurationError) as error:
             raise SinkError(
                 f"MongoDB at {self.where} cannot be used ({str(error)[:200]}).", _NEXT_STEP

@@ -6,6 +6,7 @@ Rows and position move in one transaction, so a crash of either side leaves them
 """
 
 import io
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
@@ -16,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from psycopg import errors, sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PGconn, Ping
 from pydantic import SecretStr
 
 from sentiment_assets.schemas import PREDICTIONS
@@ -58,6 +60,10 @@ MIGRATIONS = (
 )
 """Statements that lead from one version of the schema to the next; never edited, only added to."""
 
+# While connecting, psycopg knows no SQLSTATE. What a server reports is known by libpq's form, "FATAL:  text", with the
+# severity and the text in any language; too many connections (53300) only by English words.
+_REPORT = re.compile(r": \w+:  ")
+_TOO_MANY = re.compile("too many (clients|connections)|connection slots")
 # Any number; it keeps two followers of one database apart.
 _LOCK = 7_367_616
 _COLUMNS = [column.name for column in PREDICTIONS.columns]
@@ -130,13 +136,13 @@ class PostgresSink:
             }
         )
         self._connection: psycopg.Connection[Any] | None = None
+        self._admitted = False
 
     def open(self, *, reading: bool = False) -> None:
         """Connect, take the follower's lock, create or migrate the schema."""
         self.close()
         with self._errors():
-            connection = psycopg.connect(self._dsn, autocommit=True)
-            self._connection = connection
+            self._connection = connection = self._connected()
             if reading:
                 return
             self._lock(connection)
@@ -192,6 +198,36 @@ class PostgresSink:
             except (errors.UndefinedTable, errors.InvalidSchemaName):
                 return None
 
+    def _connected(self) -> psycopg.Connection[Any]:
+        """A new connection; a server that has let us in before may report what it likes, it is then only away.
+
+        Raises
+        ------
+        SinkError
+            When it refuses the first one.
+        """
+        try:
+            connection = psycopg.connect(self._dsn, autocommit=True)
+        except psycopg.OperationalError as error:
+            if self._admitted or not self._refused(error):
+                raise
+            raise SinkError(
+                f"PostgreSQL at {self.where} refuses ({_first_line(error)}).",
+                "Check SENTIMENT_SINK_POSTGRES_DSN (user, password, database), and whom the server lets in.",
+            ) from None
+        self._admitted = True
+        return connection
+
+    def _refused(self, error: psycopg.OperationalError) -> bool:
+        """Whether a server has answered that will answer the same again."""
+        # The lines below the first are about other hosts of the address.
+        said = str(error).partition("\n")[0]
+        answered = _REPORT.search(said) or (error.pgconn and error.pgconn.needs_password)
+        if not answered or _TOO_MANY.search(said):
+            return False
+        # While a server starts, stops or recovers, it rejects everybody.
+        return PGconn.ping(make_conninfo(self._dsn, connect_timeout=5).encode()) == Ping.OK
+
     def _lock(self, connection: psycopg.Connection[Any]) -> None:
         """Keep a second follower out for as long as the connection lives."""
         try:
@@ -239,14 +275,12 @@ class PostgresSink:
                 f"PostgreSQL at {self.where} refuses a batch ({_first_line(error)}).",
                 "Drop the index that it names, if it is not one of ours; the sink then goes on.",
             ) from None
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            message = str(error)
-            if "authentication failed" in message or "does not exist" in message:
-                # A refusal while connecting has no class of its own.
-                raise SinkError(
-                    f"PostgreSQL at {self.where} refuses ({_first_line(error)}).",
-                    "Check user, password and database in SENTIMENT_SINK_POSTGRES_DSN.",
-                ) from None
+        except (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            # A standby, as after a fail-over: the address may soon lead to the primary.
+            errors.ReadOnlySqlTransaction,
+        ) as error:
             raise SinkAwayError(f"PostgreSQL at {self.where}: {_first_line(error)}") from None
         except psycopg.Error as error:
             raise SinkError(

@@ -3,11 +3,13 @@
 import json
 import os
 import secrets
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from pymongo import MongoClient
 
 from sentiment_assets.failures import TableError
 from sentiment_assets.lake.log import trim
+from sentiment_assets.runtime.ports import free_port
 from sentiment_assets.schemas import FIRST_MOMENT, LAST_MOMENT, PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.sinks import postgres
@@ -355,6 +358,84 @@ def test_a_wrong_password_is_an_error_and_not_waited_for(
     with pytest.raises(SinkError, match="authentication failed") as failure:
         catch_up(PostgresSink(SecretStr(wrong)), table)
     assert "made%20up" not in str(failure.value)
+
+
+@pytest.mark.parametrize(
+    ("statements", "said"),
+    [
+        (["ALTER ROLE {} NOLOGIN"], "is not permitted to log in"),
+        (
+            ["CREATE DATABASE of_{}", "REVOKE CONNECT ON DATABASE of_{} FROM PUBLIC"],
+            "permission denied for database",
+        ),
+        ([], "database .* does not exist"),
+    ],
+)
+def test_a_server_that_lets_the_sink_in_nowhere_is_an_error_at_its_first_connection(
+    postgres_server: PostgresServer, statements: list[str], said: str
+) -> None:
+    user = f"refused_{secrets.token_hex(4)}"
+    dsn = postgres_server.user(user).get_secret_value()
+    for statement in statements:
+        postgres_server.execute(statement.format(user))
+    with pytest.raises(SinkError, match=said):
+        PostgresSink(SecretStr(dsn.replace("/postgres", f"/of_{user}"))).open()
+
+
+def test_a_server_without_a_free_connection_is_waited_for(postgres_server: PostgresServer) -> None:
+    dsn = postgres_server.user("one_too_many")
+    postgres_server.execute("ALTER ROLE one_too_many CONNECTION LIMIT 0")
+    with pytest.raises(SinkAwayError, match="too many connections"):
+        PostgresSink(dsn).open()
+
+
+def test_a_user_who_is_locked_out_while_the_sink_follows_is_waited_for(
+    postgres_server: PostgresServer,
+) -> None:
+    sink = PostgresSink(postgres_server.user("soon_locked_out"))
+    sink.open(reading=True)
+    postgres_server.execute("ALTER ROLE soon_locked_out NOLOGIN")
+    with pytest.raises(SinkAwayError, match="not permitted to log in"):
+        sink.open(reading=True)
+
+
+def test_a_server_that_shuts_down_is_waited_for_and_so_is_a_standby() -> None:
+    with PostgresServer() as server:
+        PostgresSink(server.dsn).open()
+        with server.shutting_down(), pytest.raises(SinkAwayError, match="is shutting down"):
+            PostgresSink(server.dsn).open()
+        server.start(standby=True)
+        with pytest.raises(SinkAwayError, match="read-only"):
+            PostgresSink(server.dsn).open()
+
+
+def test_why_a_sink_is_away_is_said_once_and_again_when_it_changes(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = settings.table(PREDICTIONS.name)
+    append(table, 0, 9)
+    port, stop, asked = free_port(), threading.Event(), threading.Semaphore(0)
+    dsn = f"postgresql://u@127.0.0.1:{port}/x?sslmode=disable&gssencmode=disable"
+    with ThreadPoolExecutor(2) as pool, ExitStack() as closing:
+        closing.callback(stop.set)
+        pool.submit(follow, PostgresSink(SecretStr(dsn)), table, stop)
+        for _ in range(300):
+            if caplog.messages:
+                break
+            stop.wait(0.1)
+        listener = closing.enter_context(socket.create_server(("127.0.0.1", port)))
+
+        def hang_up() -> None:
+            while not stop.is_set():
+                with suppress(OSError):
+                    listener.accept()[0].close()
+                    asked.release()
+
+        pool.submit(hang_up)
+        assert all(asked.acquire(timeout=30) for _ in range(3))
+        listener.shutdown(socket.SHUT_RDWR)
+    assert ["refused" in said for said in caplog.messages] == [True, False]
+    assert "closed the connection" in caplog.messages[1]
 
 
 def test_two_followers_do_not_write_at_once(postgres_server: PostgresServer) -> None:

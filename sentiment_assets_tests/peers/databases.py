@@ -13,7 +13,8 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -21,6 +22,7 @@ from typing import Any, Self, TextIO
 import psutil
 import psycopg
 import pytest
+from psycopg.pq import PGconn, Ping
 from psycopg.rows import dict_row
 from py4j.java_gateway import GatewayParameters, JavaGateway, launch_gateway
 from pydantic import SecretStr
@@ -85,8 +87,10 @@ class PostgresServer:
         self.stop(signal.SIGINT)
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def start(self) -> None:
-        """Start the server and wait until it answers."""
+    def start(self, *, standby: bool = False) -> None:
+        """Start the server and wait until it answers; as a standby it lets nobody write."""
+        if standby:
+            (self._folder / "data" / "standby.signal").touch()
         # What was written survives a kill of the processes without fsync; only a power cut would need it.
         settings = {"port": self._port, "listen_addresses": "127.0.0.1", "fsync": "off",
                     "unix_socket_directories": self._folder, "max_wal_size": "1GB"}  # fmt: skip
@@ -113,6 +117,22 @@ class PostgresServer:
                 one.kill()
         process.wait(timeout=60)
         psutil.wait_procs(family, timeout=30)
+
+    @contextmanager
+    def shutting_down(self) -> Iterator[None]:
+        """It lets nobody in and waits for one connection to end; stopped afterwards."""
+        assert self._process is not None
+        address = self.dsn.get_secret_value()
+
+        def rejects() -> None:
+            if PGconn.ping(address.encode()) != Ping.REJECT:
+                raise TimeoutError("it does not shut down")
+
+        with psycopg.connect(address):
+            self._process.send_signal(signal.SIGTERM)
+            _wait(rejects, TimeoutError)
+            yield
+        self.stop(signal.SIGTERM)
 
     def user(self, name: str) -> SecretStr:
         """Connection string of a new user without any rights but to connect; the password is the same."""
