@@ -6,7 +6,10 @@ Rows and position move in one transaction, so a crash of either side leaves them
 """
 
 import io
+import os
 import re
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, LiteralString
@@ -64,6 +67,8 @@ MIGRATIONS = (
 # severity and the text in any language; too many connections (53300) only by English words.
 _REPORT = re.compile(r": \w+:  ")
 _TOO_MANY = re.compile("too many (clients|connections)|connection slots")
+# A statement may take longer; then it is asked whether the server still answers. A lock is not waited for longer.
+_SILENCE_SECONDS = 60.0
 # Any number; it keeps two followers of one database apart.
 _LOCK = 7_367_616
 _COLUMNS = [column.name for column in PREDICTIONS.columns]
@@ -143,11 +148,14 @@ class PostgresSink:
         self.close()
         with self._errors():
             self._connection = connection = self._connected()
-            if reading:
-                return
-            self._lock(connection)
-            self._migrate(connection)
-            connection.execute(_INCOMING)
+            with self._watched():
+                milliseconds = sql.Literal(int(_SILENCE_SECONDS * 1000))
+                connection.execute(sql.SQL("SET lock_timeout = {}").format(milliseconds))
+                if reading:
+                    return
+                self._lock(connection)
+                self._migrate(connection)
+                connection.execute(_INCOMING)
 
     def position(self) -> Position | None:
         """The row of ``sentiment.followed``."""
@@ -157,7 +165,7 @@ class PostgresSink:
     def write(self, batch: Batch) -> None:
         """COPY into a temporary table, upsert from there, delete, and note the position: one transaction."""
         position = batch.position
-        with self._errors(), self._open.transaction(), self._open.cursor() as cursor:
+        with self._errors(), self._watched(), self._open.transaction(), self._open.cursor() as cursor:
             if batch.files:
                 with cursor.copy(_COPY) as copy:
                     for rows in batch.tables():
@@ -169,7 +177,7 @@ class PostgresSink:
 
     def clear(self) -> None:
         """Empty the tables."""
-        with self._errors():
+        with self._errors(), self._watched():
             self._open.execute("TRUNCATE sentiment.predictions, sentiment.followed")
 
     def count(self) -> int:
@@ -192,7 +200,7 @@ class PostgresSink:
 
     def _one(self, query: LiteralString) -> tuple[Any, ...] | None:
         """The first row; None as well before the schema is there."""
-        with self._errors():
+        with self._errors(), self._watched():
             try:
                 return self._open.execute(query).fetchone()
             except (errors.UndefinedTable, errors.InvalidSchemaName):
@@ -227,6 +235,38 @@ class PostgresSink:
             return False
         # While a server starts, stops or recovers, it rejects everybody.
         return PGconn.ping(make_conninfo(self._dsn, connect_timeout=5).encode()) == Ping.OK
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """End the connection when its server has fallen silent: of a process that is stopped, TCP never tells."""
+        done = threading.Event()
+        # A number of its own: that of the connection may be another's once it is closed.
+        wire = socket.socket(fileno=os.dup(self._open.fileno()))
+
+        def watch() -> None:
+            with wire:
+                while not done.wait(_SILENCE_SECONDS):
+                    if self._silent():
+                        with suppress(OSError):
+                            wire.shutdown(socket.SHUT_RDWR)
+                        return
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield
+        finally:
+            done.set()
+
+    def _silent(self) -> bool:
+        """Whether the server takes connections and says nothing on them."""
+        try:
+            psycopg.connect(self._dsn).close()
+        except errors.ConnectionTimeout:
+            return True
+        except psycopg.Error:
+            # It answers, or it is gone, which the connection itself will notice.
+            return False
+        return False
 
     def _lock(self, connection: psycopg.Connection[Any]) -> None:
         """Keep a second follower out for as long as the connection lives."""

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable, write_deltalake
@@ -324,6 +325,39 @@ def test_a_database_that_goes_away_is_waited_for_and_gets_everything(
         followed = under_way.result(timeout=30)
     assert followed.lag_versions == 0
     assert checksum(server.rows()) == checksum(table_rows(table))
+
+
+def test_a_database_that_falls_silent_is_noticed(
+    sink: Sink, table: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its system takes connections and bytes as ever: only the process has stopped."""
+    monkeypatch.setattr(postgres, "_SILENCE_SECONDS", 0.5)
+    append(table, 0, 99)
+    catch_up(sink, table)
+    sink.open()
+    with ThreadPoolExecutor(1) as pool, server.silent():
+        under_way = pool.submit(sink.count)
+        with pytest.raises(SinkAwayError):
+            under_way.result(timeout=60)
+    assert count_rows(sink) == 100
+
+
+def test_a_lock_of_somebody_else_is_not_waited_for_without_end(
+    postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postgres, "_SILENCE_SECONDS", 0.5)
+    sink = PostgresSink(postgres_server.dsn)
+    sink.open()
+    with (
+        ThreadPoolExecutor(1) as pool,
+        psycopg.connect(postgres_server.dsn.get_secret_value()) as other,
+    ):
+        other.execute("LOCK TABLE sentiment.followed")
+        under_way = pool.submit(sink.clear)
+        with pytest.raises(SinkAwayError, match="lock timeout"):
+            under_way.result(timeout=60)
+    sink.clear()
+    sink.close()
 
 
 def test_a_table_that_was_made_anew_is_refused_until_a_resync(

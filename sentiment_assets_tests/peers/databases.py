@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Self, TextIO
@@ -134,6 +134,13 @@ class PostgresServer:
             yield
         self.stop(signal.SIGTERM)
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """It takes connections and says nothing."""
+        assert self._process is not None
+        with _stopped(self._process.pid):
+            yield
+
     def user(self, name: str) -> SecretStr:
         """Connection string of a new user without any rights but to connect; the password is the same."""
         self.execute(f"CREATE ROLE {name} LOGIN PASSWORD '{PASSWORD}'")
@@ -243,6 +250,13 @@ class MongoServer:
             process.kill()
             process.wait(timeout=30)
 
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """It takes connections and says nothing."""
+        assert self._process is not None
+        with _stopped(self._process.pid):
+            yield
+
     def rows_now(self) -> int:
         """Documents in the collection."""
         with MongoClient[dict[str, Any]](self.uri.get_secret_value(), serverSelectionTimeoutMS=500) as client:
@@ -252,6 +266,20 @@ class MongoServer:
         """All predictions."""
         with MongoClient[dict[str, Any]](self.uri.get_secret_value(), tz_aware=True) as client:
             yield from client.get_default_database()["predictions"].find({})
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    """A process and its children do nothing meanwhile."""
+    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for one in family:
+        one.suspend()
+    try:
+        yield
+    finally:
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.resume()
 
 
 def _wait(answers: Callable[[], object], fault: type[Exception]) -> None:
