@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+# Comes with pymongo.
+from dns.exception import DNSException
+from dns.resolver import NXDOMAIN, NoAnswer
 from pydantic import SecretStr
 from pymongo import ASCENDING, DeleteMany, MongoClient, ReadPreference, ReplaceOne, WriteConcern
 from pymongo.collection import Collection
@@ -36,6 +39,7 @@ VERSION = 1
 DATABASE = "sentiment"
 """Where the URI names none."""
 
+_SRV = "mongodb+srv://"
 _DOCUMENTS_AT_ONCE = 5_000
 _ANSWER_MILLISECONDS = 3_000
 _DUPLICATE = 11000
@@ -66,17 +70,20 @@ class MongoSink:
     def __init__(self, uri: SecretStr) -> None:
         self._uri = uri
         try:
-            # An SRV address is looked up only when the connection is made.
             text = uri.get_secret_value()
-            parts = {} if text.startswith("mongodb+srv://") else parse_uri(text, validate=True)
+            if srv := text.startswith(_SRV):
+                # Looked up only when the connection is made, and so are options that are allowed here alone.
+                text = text.replace(_SRV, "mongodb://", 1).partition("?")[0]
+            parts = parse_uri(text, validate=True)
         except (InvalidURI, ConfigurationError, InvalidName, ValueError):
             raise SinkError(_NO_ADDRESS, _NEXT_STEP) from None
-        if "@" in f"{parts.get('database')}{parts.get('collection')}":
+        if "@" in f"{parts['database']}{parts['collection']}":
             # A password with a slash that was not escaped: what follows it would be shown.
             raise SinkError(_NO_ADDRESS, _ESCAPE)
-        hosts = ", ".join(f"{host}:{port}" for host, port in parts.get("nodelist", [])) or "the SRV address"
-        self.where = f"{hosts}, database {parts.get('database') or DATABASE}"
+        hosts = ", ".join(host if srv else f"{host}:{port}" for host, port in parts["nodelist"])
+        self.where = f"{hosts}, database {parts['database'] or DATABASE}"
         self._client: MongoClient[Document] | None = None
+        self._found = False
 
     def open(self, *, reading: bool = False) -> None:
         """Connect, and create or migrate the indexes."""
@@ -85,6 +92,7 @@ class MongoSink:
             self._client = self._connected()
             if not reading:
                 self._migrate()
+                self._found = True
 
     def _connected(self) -> MongoClient[Document]:
         try:
@@ -216,6 +224,8 @@ class MongoSink:
             reason = str(error).partition(", Timeout: ")[0][:200]
             raise SinkAwayError(f"MongoDB at {self.where}: {reason}") from None
         except (InvalidURI, ConfigurationError) as error:
+            if (cause := self._unresolved(error)) is not None:
+                raise SinkAwayError(f"MongoDB at {self.where}: it cannot be looked up ({cause})") from None
             raise SinkError(
                 f"MongoDB at {self.where} cannot be used ({str(error)[:200]}).", _NEXT_STEP
             ) from None
@@ -231,6 +241,12 @@ class MongoSink:
                 f"MongoDB at {self.where} refuses ({type(error).__name__}).",
                 "Mend the cause, or copy the table anew with `sentiment-assets sink run --resync`.",
             ) from None
+
+    def _unresolved(self, error: PyMongoError) -> str | None:
+        """What ails the name service; None where the fault is the address: a name that it never knew, or another."""
+        cause = error.__context__
+        unknown = isinstance(cause, NXDOMAIN | NoAnswer) and not self._found
+        return type(cause).__name__ if isinstance(cause, DNSException) and not unknown else None
 
 
 def _only_waits(error: OperationFailure) -> bool:

@@ -34,6 +34,7 @@ from sentiment_assets.sinks.follow import Followed, count_rows, follow, read_fol
 from sentiment_assets.sinks.mongodb import MongoSink
 from sentiment_assets.sinks.postgres import PostgresSink
 from sentiment_assets_tests.peers.databases import PASSWORD, MongoServer, PostgresServer
+from sentiment_assets_tests.peers.names import CLUSTER, NameServer
 from sentiment_assets_tests.peers.predictions import (
     YEAR_0,
     YEAR_10000,
@@ -211,6 +212,27 @@ def test_a_password_of_mongodb_that_is_not_escaped_is_refused_and_not_shown(uri:
     with pytest.raises(SinkError, match="is no MongoDB address") as failure:
         MongoSink(SecretStr(uri)).open()
     assert "secret" not in str(failure.value)
+
+
+def test_a_name_service_that_fails_is_waited_for_and_a_name_that_it_never_knew_is_an_error(
+    mongo_server: MongoServer,
+) -> None:
+    port = int(mongo_server.uri.get_secret_value().rpartition(":")[2].partition("/")[0])
+    sink = MongoSink(SecretStr(f"mongodb+srv://{CLUSTER}/by_name?tls=false"))
+    assert sink.where == f"{CLUSTER}, database by_name"
+    with NameServer(port) as names:
+        names.silent = True
+        with pytest.raises(SinkAwayError, match="cannot be looked up"):
+            sink.open()
+        names.silent = names.known = False
+        with pytest.raises(SinkError, match="does not exist"):
+            sink.open()
+        names.known = True
+        sink.open()
+        assert sink.count() == 0
+        names.known = False
+        with pytest.raises(SinkAwayError, match="cannot be looked up"):
+            sink.open()
 
 
 def test_texts_are_the_same_whatever_encoding_the_environment_says(
