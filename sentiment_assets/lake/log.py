@@ -149,9 +149,13 @@ class Archive:
 
     def _of(self, block: Path) -> dict[int, list[dict[str, Any]]]:
         if self._read[0] != block:
-            with gzip.open(block, "rb") as lines:
-                parts = (line.partition(b"\t") for line in lines)
-                self._read = block, {int(number): json.loads(content) for number, _, content in parts}
+            try:
+                with gzip.open(block, "rb") as lines:
+                    parts = (line.partition(b"\t") for line in lines)
+                    self._read = block, {int(number): json.loads(content) for number, _, content in parts}
+            except FileNotFoundError:
+                # Its week has ended since it was listed.
+                return {}
         return self._read[1]
 
 

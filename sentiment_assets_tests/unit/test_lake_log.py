@@ -148,6 +148,19 @@ def test_archived_commits_are_forgotten_after_a_week(table: Path, monkeypatch: p
     assert Archive(table).actions(5) is None
 
 
+def test_archived_commits_that_are_forgotten_beside_a_reader_are_none_for_him(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_MOST_COMMITS", 8)
+    for _ in range(2):
+        trim(table, keep=9, least=1)
+    archive = Archive(table)
+    assert archive.actions(5) is not None
+    monkeypatch.setattr(logs, "DAYS", 0)
+    trim(table, keep=9, least=1)
+    assert archive.actions(10) is None
+
+
 def test_a_commit_in_the_middle_of_opening_is_no_damage(table: Path) -> None:
     newest = table / "_delta_log" / f"{COMMITS - 1:020}.json"
     content = newest.read_bytes()
