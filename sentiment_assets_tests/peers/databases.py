@@ -271,10 +271,19 @@ class MongoServer:
 @contextmanager
 def _stopped(pid: int) -> Iterator[None]:
     """A process and its children do nothing meanwhile."""
-    family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for one in family:
-        one.suspend()
+    process = psutil.Process(pid)
+    family = [process, *process.children(recursive=True)]
+
+    def stopped() -> None:
+        # The signal is sent before each thread has seen it.
+        if process.status() != psutil.STATUS_STOPPED:
+            raise TimeoutError("the process runs on")
+
     try:
+        for one in family:
+            with suppress(psutil.NoSuchProcess):
+                one.suspend()
+        _wait(stopped, TimeoutError)
         yield
     finally:
         for one in family:
