@@ -159,6 +159,7 @@ class ManagedProcess:
 
     @property
     def pid(self) -> int:
+        """Of the process that was started, or found."""
         return self._record.pid
 
     @property
@@ -168,6 +169,7 @@ class ManagedProcess:
 
     @property
     def alive(self) -> bool:
+        """Whether it still runs; another process that was given its number is not it."""
         if self._child is not None:
             return self._child.poll() is None
         return recorded_process(self._record) is not None

@@ -25,6 +25,8 @@ def make_sink(settings: Settings, name: str) -> Sink:
     ------
     SinkError
         When its setting cannot be read.
+    ValueError
+        When there is no such sink, or no setting for it.
     """
     # Each driver is loaded only where its database is used.
     if name == "postgres" and settings.sink_postgres_dsn is not None:

@@ -80,7 +80,15 @@ class Successor:
         self._succeeds, self._before = succeeds, read_heartbeat(settings)
 
     def prepare(self) -> None:
-        """Load the model and warm the JVM, beside the stream that runs."""
+        """Load the model and warm the JVM, beside the stream that runs.
+
+        Raises
+        ------
+        BrokerError
+            When there is no broker.
+        ModelError, StreamError
+            When the model cannot be loaded, or Spark fails.
+        """
         self._pulse.beat()
         self.served = self._load(self.version)
         cluster = find_cluster(self._settings)
