@@ -44,8 +44,9 @@ def main() -> int:
         expected = checksum(table_rows(table))
         sound = True
         for name in options.sinks:
-            with PostgresServer() if name == "postgres" else MongoServer(settings) as server:
-                for kind in options.passes:
+            for kind in options.passes:
+                # An empty one each time: FerretDB takes minutes to delete a million documents.
+                with PostgresServer() if name == "postgres" else MongoServer(settings) as server:
                     figures = (_clean if kind == "clean" else _killed)(settings, server, expected[0])
                     found = checksum(server.rows())
                     sound = sound and found == expected
@@ -74,8 +75,6 @@ def _clean(settings: Settings, server: Server, _expected: int) -> dict[str, Any]
 def _killed(settings: Settings, server: Server, expected: int) -> dict[str, Any]:
     begun = time.monotonic()
     process = _sink(settings, server, "--resync")
-    # The resync empties the sink first.
-    _await_rows(server, 0, expected - 1)
     _await_rows(server, expected // 5, expected)
     process.kill()
     process.wait()
