@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-# Comes with pymongo.
+# Both come with pymongo.
+from bson import decode, encode
 from dns.exception import DNSException
 from dns.resolver import NXDOMAIN, NoAnswer
 from pydantic import SecretStr
@@ -120,12 +121,11 @@ class MongoSink:
         """Insert or replace the documents, delete, then note the position."""
         with self._errors():
             # Appended rows are new, unless the batch is repeated after a crash; a rescore's are all known.
-            known = batch.rewrites
+            store = self._replace if batch.rewrites else self._insert
             for rows in batch.tables():
                 documents = rows.to_pylist()
                 for start in range(0, len(documents), _DOCUMENTS_AT_ONCE):
-                    part = documents[start : start + _DOCUMENTS_AT_ONCE]
-                    known = self._replace(part) if known else self._insert(part)
+                    store(documents[start : start + _DOCUMENTS_AT_ONCE])
             for topic, partition, offsets in batch.deleted_keys():
                 for start in range(0, len(offsets), _DOCUMENTS_AT_ONCE):
                     part = offsets[start : start + _DOCUMENTS_AT_ONCE].tolist()
@@ -134,24 +134,29 @@ class MongoSink:
             position = vars(batch.position) | {"moved_at": datetime.now(UTC)}
             self._followed.replace_one({"_id": "position"}, position, upsert=True)
 
-    def _insert(self, rows: list[Document]) -> bool:
-        """Insert rows, and replace those that are there already; returns whether most were."""
+    def _insert(self, rows: list[Document]) -> None:
+        """Insert rows, and replace those that are there already with other values."""
         try:
             self._predictions.insert_many([{"_id": _id(row)} | row for row in rows], ordered=False)
         except BulkWriteError as error:
             refused = error.details.get("writeErrors", [])
             if error.details.get("writeConcernErrors") or any(one["code"] != _DUPLICATE for one in refused):
                 raise
-            self._replace([rows[index] for index in sorted(one["index"] for one in refused)])
-            return len(refused) > len(rows) // 2
-        return False
+            there = [rows[index] for index in sorted(one["index"] for one in refused)]
+            found = self._predictions.find({"_id": {"$in": [_id(row) for row in there]}})
+            stored = {document["_id"]: document for document in found}
+            options = self._predictions.codec_options
+            # As BSON holds them: times in milliseconds.
+            wanted = [decode(encode({"_id": _id(row)} | row), options) for row in there]
+            self._replace(
+                [row for row, one in zip(there, wanted, strict=True) if stored.get(one["_id"]) != one]
+            )
 
-    def _replace(self, rows: list[Document]) -> bool:
+    def _replace(self, rows: list[Document]) -> None:
         """Replace or insert rows, in order: of a key that comes twice the later row is the newer one."""
-        self._predictions.bulk_write(
-            [ReplaceOne({"_id": _id(row)}, row, upsert=True) for row in rows], ordered=True
-        )
-        return True
+        if rows:
+            changes = [ReplaceOne({"_id": _id(row)}, row, upsert=True) for row in rows]
+            self._predictions.bulk_write(changes, ordered=True)
 
     def clear(self) -> None:
         """Delete all documents; the position first, so that a crash in between begins anew."""
