@@ -1,6 +1,7 @@
 """The structure that ARCHITECTURE promises: imports point downwards, and importing costs nothing."""
 
 import ast
+import gc
 import subprocess
 import sys
 import textwrap
@@ -42,6 +43,15 @@ ALLOWED: dict[str, set[str]] = {
     },
 }
 NO_DAGSTER = set(ALLOWED) - {"resources", "defs"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_collection() -> Iterator[None]:
+    """CPython 3.11 fails to build a syntax tree when a finalizer of an earlier test's JVM runs meanwhile (SystemError)."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def modules() -> Iterator[tuple[str, Path]]:
