@@ -47,7 +47,7 @@ NO_DAGSTER = set(ALLOWED) - {"resources", "defs"}
 
 @pytest.fixture(autouse=True, scope="module")
 def no_collection() -> Iterator[None]:
-    """CPython 3.11 fails to build a syntax tree when a finalizer of an earlier test's JVM runs meanwhile (SystemError)."""
+    """CPython 3.11 fails to build a syntax tree when a finalizer of an earlier test's JVM runs in it (SystemError)."""
     gc.collect()
     gc.disable()
     yield
