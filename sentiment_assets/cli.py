@@ -5,6 +5,7 @@ Every command ends with 0 on success, 2 on bad usage, 1 with a one-line cause an
 Imports stay inside the commands, so that ``--help`` and ``status`` load neither Dagster nor Spark.
 """
 
+import io
 import logging
 import os
 import re
@@ -357,7 +358,7 @@ def score(
     """Sentiment and probability of each text, with the terms that decided."""
     from sentiment_assets.local.scoring import score_texts
 
-    lines = texts or _lines_of_stdin()
+    lines = texts or lines_of_stdin()
     result = score_texts(Settings.from_env(), lines, version=model)
 
     def words(found: dict[str, Any]) -> None:
@@ -372,16 +373,24 @@ def score(
     emit(result, as_json, words)
 
 
-def _lines_of_stdin() -> list[str]:
-    """UTF-8, whatever the locale says."""
+def lines_of_stdin() -> list[str]:
+    """Texts on the standard input, a line each, in UTF-8 whatever the locale says.
+
+    Raises
+    ------
+    SourceError
+        When it is not UTF-8; names the line.
+    """
     try:
-        return sys.stdin.buffer.read().decode("utf-8").splitlines()
+        texts = sys.stdin.buffer.read().decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         raise SourceError(
             f"Line {line} of the standard input is not UTF-8 ({error.reason}).",
             "Convert it first, for example with `iconv --from-code latin1 --to-code utf-8`.",
         ) from error
+    # Not `splitlines`: a text may contain U+2028 and its like.
+    return [line.rstrip("\n") for line in io.StringIO(texts, newline=None)]
 
 
 @app.command()

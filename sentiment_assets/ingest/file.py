@@ -7,7 +7,7 @@ Belongs here: pacing. Does not belong here: the file's format (``sources.sentime
 import asyncio
 import heapq
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path
@@ -97,24 +97,9 @@ class FileReplay:
                 return heapq.nsmallest(self._limit, rows, key=_moment)
             return sorted(rows, key=_moment)
         if self._shuffle:
-            return self._shuffled(rows)
+            limit = _ENDLESS if self._loop else self._limit
+            return shuffled(rows, limit=limit, seed=self._seed, name=str(self._path), again=self._loop)
         return islice(rows, self._limit)
-
-    def _shuffled(self, rows: Iterable[LabelledRow]) -> Iterator[LabelledRow]:
-        count = 0
-
-        def counted() -> Iterator[LabelledRow]:
-            nonlocal count
-            for row in rows:
-                count += 1
-                yield row
-
-        limit = _ENDLESS if self._loop else self._limit
-        for number, row in enumerate(shuffled(counted(), limit=limit, seed=self._seed, name=str(self._path))):
-            # It would begin again for a limit that is above the number of rows.
-            if number == count and not self._loop:
-                return
-            yield row
 
     async def _at_original_pace(
         self, rows: Iterable[LabelledRow], speed: float, put: Callable[[Post], Awaitable[None]]

@@ -171,9 +171,14 @@ def replay_file(
 
 
 def shuffled(
-    rows: Iterable[LabelledRow], *, limit: int | None, seed: int, name: str = "the input"
+    rows: Iterable[LabelledRow], *, limit: int | None, seed: int, name: str = "the input", again: bool = True
 ) -> Iterator[LabelledRow]:
     """``limit`` rows in random order; holds no more than ``limit`` rows in memory.
+
+    Parameters
+    ----------
+    again
+        Begin again, in another order, when the limit is above the number of rows; else end there.
 
     Raises
     ------
@@ -196,7 +201,7 @@ def shuffled(
             f"{name} has no usable row to replay.",
             "Name a file in Sentiment140's format: six quoted columns, no header.",
         )
-    left = len(kept) if limit is None else limit
+    left = limit if limit is not None and again else len(kept)
     while left > 0:
         chance.shuffle(kept)
         yield from kept[:left]

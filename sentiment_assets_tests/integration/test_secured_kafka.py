@@ -3,7 +3,6 @@
 The broker is real, with the listeners and the access lists of a cluster that others run.
 """
 
-import asyncio
 import contextlib
 import json
 import os
@@ -12,7 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,12 +35,12 @@ from sentiment_assets.models.store import ModelStore
 from sentiment_assets.runtime.doctor import run_checks
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources import generated
-from sentiment_assets.sources.live import Counters, Post
 from sentiment_assets.streaming.causes import explained
 from sentiment_assets.streaming.query import kafka_options, read_topic
 from sentiment_assets.streaming.status import read_status
 from sentiment_assets_tests.integration.stream_helpers import save_tiny_model, send, tweet
 from sentiment_assets_tests.peers.secured_kafka import SecuredBroker
+from sentiment_assets_tests.peers.steady import Steady
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -181,24 +180,6 @@ def test_what_keeps_us_out_is_named_with_the_variable_to_check(
     assert NEEDLE not in str(refusal.value)
 
 
-class Steady:
-    """A live source: a post now and then, without end."""
-
-    name = "steady"
-
-    def __init__(self) -> None:
-        self.counters = Counters()
-
-    def position(self) -> str | None:
-        return str(self.counters.received)
-
-    async def run(self, put: Callable[[Post], Awaitable[None]], position: str | None) -> None:  # noqa: ARG002
-        while True:
-            self.counters.received += 1
-            await put(Post(str(self.counters.received), "made up", None, None, None, "en", "test"))
-            await asyncio.sleep(0.05)
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -214,7 +195,7 @@ def test_an_ingest_that_is_not_let_in_ends_with_the_reason_and_keeps_its_posts(
     settings = Settings.from_env().model_copy(update=wrong)
     with ThreadPoolExecutor(1) as pool:
         stop = threading.Event()
-        under_way = pool.submit(ingest, settings, Steady(), stop)
+        under_way = pool.submit(ingest, settings, Steady(0.05), stop)
         try:
             with pytest.raises(NotAllowedError, match=message) as refusal:
                 under_way.result(timeout=30)
@@ -238,7 +219,7 @@ def test_a_password_that_changes_while_the_broker_is_away_ends_the_ingest(
         plain = Cluster(str(broker.status().bootstrap))
         with ThreadPoolExecutor(1) as pool:
             stop = threading.Event()
-            source = Steady()
+            source = Steady(0.05)
             under_way = pool.submit(ingest, settings, source, stop)
             try:
                 _until(lambda: source.counters.received > 0 and _messages(plain, settings.topic) > 0)

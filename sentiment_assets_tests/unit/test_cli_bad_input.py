@@ -3,6 +3,7 @@
 Only what needs no JVM: a broken file or model is found before seconds go into one.
 """
 
+import io
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ from typing import BinaryIO
 import pytest
 from typer.testing import CliRunner
 
-from sentiment_assets.cli import app
+from sentiment_assets.cli import app, lines_of_stdin
 from sentiment_assets.failures import ModelError, SentimentError, SourceError
 from sentiment_assets.local.scoring import intact_version
 from sentiment_assets.models.selection import ACCURACY
@@ -191,6 +192,12 @@ def test_a_text_that_is_not_utf_8_is_named_by_its_line(command: Command, tmp_pat
     texts = tmp_path / "texts"
     texts.write_bytes(b"fine\ncaf\xe9\n")
     assert "Line 2 of the standard input is not UTF-8" in refusal(command("score", stdin=str(texts)))
+
+
+def test_a_line_of_stdin_is_a_text_whatever_is_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = "one\u2028still one\r\ntwo\x85\n\nlast".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(written), "latin-1"))
+    assert lines_of_stdin() == ["one\u2028still one", "two\x85", "", "last"]
 
 
 def test_no_broker_of_our_own_is_started_beside_a_cluster(command: Command) -> None:

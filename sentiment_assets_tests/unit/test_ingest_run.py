@@ -19,39 +19,13 @@ from sentiment_assets.kafka.replay import created_at
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.settings import Settings
 from sentiment_assets.sources.jetstream import Jetstream
-from sentiment_assets.sources.live import Counters, Post
+from sentiment_assets.sources.live import Post
 from sentiment_assets_tests.peers.jetstream import JetstreamPeer, post_event
 from sentiment_assets_tests.peers.listening import listen
+from sentiment_assets_tests.peers.steady import Steady
 
 
-class Endless:
-    """A source that gives posts as fast as they are taken, and says how many were."""
-
-    name = "endless"
-
-    def __init__(self) -> None:
-        self.counters = Counters()
-
-    def position(self) -> str | None:
-        return str(self.counters.received)
-
-    async def run(self, put: Callable[[Post], Awaitable[None]], position: str | None) -> None:  # noqa: ARG002
-        while True:
-            await put(Post(str(self.counters.received), "x" * 1000, None, None, None, None, "t"))
-            self.counters.received += 1
-
-
-class Steady(Endless):
-    """A source that gives a post each millisecond or so, as a live service does."""
-
-    async def run(self, put: Callable[[Post], Awaitable[None]], position: str | None) -> None:  # noqa: ARG002
-        while True:
-            await asyncio.sleep(0.001)
-            self.counters.received += 1
-            await put(Post(str(self.counters.received), "x" * 10_000, None, None, None, None, "t"))
-
-
-class Refused(Endless):
+class Refused(Steady):
     """A source that ends with an error after some posts."""
 
     async def run(self, put: Callable[[Post], Awaitable[None]], position: str | None) -> None:  # noqa: ARG002
@@ -81,7 +55,7 @@ def test_without_a_broker_posts_wait_on_disk_and_the_next_run_goes_on_behind_the
 def test_a_full_spool_makes_the_source_wait_and_loses_nothing(settings: Settings) -> None:
     stop = threading.Event()
     small = settings.model_copy(update={"spool_megabytes": 3})
-    source = Endless()
+    source = Steady(0, "x" * 1000)
     results = []
     worker = threading.Thread(target=lambda: results.append(ingest(small, source, stop)), daemon=True)
     worker.start()
@@ -95,13 +69,13 @@ def test_a_full_spool_makes_the_source_wait_and_loses_nothing(settings: Settings
     worker.join(timeout=30)
     (result,) = results
     assert result.spooled < 5_000
-    assert kept(settings, "endless") == [str(number) for number in range(result.spooled)]
+    assert kept(settings, "steady") == [str(number) for number in range(result.spooled)]
     assert result.spooled >= result.received
 
 
 def test_a_full_spool_makes_a_slow_source_wait_too(settings: Settings) -> None:
     stop = threading.Event()
-    source = Steady()
+    source = Steady(0.001, "x" * 10_000)
     small = settings.model_copy(update={"spool_megabytes": 1})
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(ingest, small, source, stop)
@@ -116,11 +90,11 @@ def test_a_full_spool_makes_a_slow_source_wait_too(settings: Settings) -> None:
             stop.set()
         result = under_way.result(timeout=30)
     assert result.spooled * 10_000 < 3_000_000
-    assert kept(settings, "endless") == [str(number) for number in range(1, result.spooled + 1)]
+    assert kept(settings, "steady") == [str(number) for number in range(result.spooled)]
 
 
 def test_posts_that_could_not_be_kept_are_not_passed_over(settings: Settings) -> None:
-    file = settings.spool / "endless.sqlite"
+    file = settings.spool / "steady.sqlite"
     Spool(file, 10**9).close()
     with closing(sqlite3.connect(file)) as spool, spool:
         # As on a disk that is full from there on.
@@ -129,8 +103,8 @@ def test_posts_that_could_not_be_kept_are_not_passed_over(settings: Settings) ->
             "BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
         )
     with pytest.raises(SetupError, match="disk is full"):
-        ingest(settings, Endless(), threading.Event())
-    found = kept(settings, "endless")
+        ingest(settings, Steady(0), threading.Event())
+    found = kept(settings, "steady")
     assert found == [str(number) for number in range(len(found))]
     position = Spool(file, 10**9).position()
     assert position is not None
@@ -140,12 +114,12 @@ def test_posts_that_could_not_be_kept_are_not_passed_over(settings: Settings) ->
 def test_a_source_that_ends_with_an_error_keeps_what_came_before(settings: Settings) -> None:
     with pytest.raises(SourceError, match="refuses"):
         ingest(settings, Refused(), threading.Event())
-    assert kept(settings, "endless") == ["1"]
+    assert kept(settings, "steady") == ["1"]
 
 
 def test_two_ingests_of_one_source_exclude_each_other(settings: Settings) -> None:
-    with only_one(settings, "ingest endless"), pytest.raises(SetupError, match="ingest endless"):
-        ingest(settings, Endless(), threading.Event(), limit=1)
+    with only_one(settings, "ingest steady"), pytest.raises(SetupError, match="ingest steady"):
+        ingest(settings, Steady(0), threading.Event(), limit=1)
 
 
 @pytest.fixture
