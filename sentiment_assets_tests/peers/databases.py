@@ -200,7 +200,7 @@ class MongoServer:
         """Start the server and wait until it answers."""
         with (self._folder / "log").open("a") as log:
             self._process = self._start_program(log) if self._program else self._start_java(log)
-        _wait(self.rows_now, PyMongoError)
+        _wait(self._answer, PyMongoError)
 
     def _start_program(self, log: TextIO) -> "subprocess.Popen[bytes]":
         assert self._program is not None
@@ -258,9 +258,21 @@ class MongoServer:
             yield
 
     def rows_now(self) -> int:
-        """Documents in the collection."""
-        with MongoClient[dict[str, Any]](self.uri.get_secret_value(), serverSelectionTimeoutMS=500) as client:
+        """Documents in the collection; FerretDB reads each to count them."""
+        with self._client() as client:
             return client.get_default_database()["predictions"].count_documents({})
+
+    def position(self) -> dict[str, Any] | None:
+        """What the sink noted last, None before its first batch."""
+        with self._client() as client:
+            return client.get_default_database()["followed"].find_one({"_id": "position"})
+
+    def _answer(self) -> None:
+        with self._client() as client:
+            client.admin.command("ping")
+
+    def _client(self) -> MongoClient[dict[str, Any]]:
+        return MongoClient(self.uri.get_secret_value(), serverSelectionTimeoutMS=500)
 
     def rows(self) -> Iterable[Mapping[str, Any]]:
         """All predictions."""
