@@ -105,6 +105,14 @@ clean: ## Remove the virtual environment and caches; state (.sentiment) and the 
 
 # --- Set-up. A stamp is newer than the files that it was made from; a changed lock is installed at the next call.
 
+# The environment names its own place and its Python: moved, copied, or without its Python it is made anew.
+MADE_HERE := $(shell $(BIN)/python -c 1 2>/dev/null && \
+  { [ ! -s $(VENV)/.bootstrap ] || [ "$$(cat $(VENV)/.bootstrap)" = "$(CURDIR)" ]; } && echo yes)
+ifneq ($(MADE_HERE),yes)
+.PHONY: made-elsewhere
+$(VENV)/.bootstrap: made-elsewhere
+endif
+
 $(VENV)/.bootstrap: requirements-bootstrap.lock
 	@python=; \
 	for candidate in $(CANDIDATES); do \
@@ -125,7 +133,7 @@ $(VENV)/.bootstrap: requirements-bootstrap.lock
 	  exit 1; \
 	fi
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
-	@touch $@
+	@echo "$(CURDIR)" > $@
 
 $(VENV)/.run: $(VENV)/.bootstrap requirements.lock pyproject.toml
 	@$(call install,requirements.lock)

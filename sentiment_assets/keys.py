@@ -40,6 +40,8 @@ SENSOR_SINKS = "sink_follower"
 
 TAG_ROLE = "sentiment/role"
 """Kind of a run; at most one of each kind writes at a time (see ``local.instance``)."""
+ROLE_OF_SINK = "sink_"
+"""Begins the role of a sink's runs."""
 TAG_PROCESS = "sentiment/process"
 """host/pid/start of the process that executes the run."""
 TAG_RUN = "sentiment/run"

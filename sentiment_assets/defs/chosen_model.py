@@ -21,7 +21,7 @@ from sentiment_assets import keys
 from sentiment_assets.defs.presentation import records
 from sentiment_assets.failures import ModelError
 from sentiment_assets.models.manifest import Manifest, Scorer
-from sentiment_assets.models.selection import decide_promotion, rank
+from sentiment_assets.models.selection import decide_promotion, leakage, rank
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.provenance import Provenance, read_provenance
 from sentiment_assets.resources.spark import SparkResource
@@ -32,7 +32,7 @@ from sentiment_assets.spark.evaluation import evaluate_halves
 from sentiment_assets.spark.scoring import score
 from sentiment_assets.spark.training import CANDIDATES
 from sentiment_assets.streaming.compilation import compile_version, is_compiled_here
-from sentiment_assets.streaming.serving import check_fit, serve
+from sentiment_assets.streaming.serving import check_fit, models_in_use, serve
 
 CODE_VERSION = "1"
 
@@ -91,6 +91,7 @@ def chosen_model(
         current,
         minimum_gain=settings.minimum_gain if config.minimum_gain is None else config.minimum_gain,
         leakage_ceiling=settings.leakage_ceiling,
+        withdrawn=model_store.withdrawn(),
         force=config.force,
     )
     if decision.action == "refuse":
@@ -105,7 +106,7 @@ def chosen_model(
         raise ModelError("No model is chosen.", "Materialize the candidates, then chosen_model.")
     chosen = model_store.manifest(version)
     scorer = _compile(context, settings, spark, model_store, version)
-    model_store.prune()
+    model_store.prune(in_use=models_in_use(settings))
     return MaterializeResult(
         data_version=DataVersion(version),
         metadata={
@@ -169,7 +170,7 @@ def _current(
     """The chosen model with its metrics on the current test rows: scored anew when the data has changed.
 
     Equal texts stand on the same side of every split by one seed and fraction, so an older model has not seen these
-    rows. After a change of these it has seen many, so it counts as one without figures.
+    rows. After a change of these it has seen many, so it has no figures to be compared by.
     """
     version = model_store.chosen()
     if version is None:
@@ -184,7 +185,8 @@ def _current(
         return None
     if manifest.data_version == provenance.data_version:
         return manifest
-    if manifest.seed != settings.seed or manifest.test_fraction not in (None, provenance.test_fraction):
+    seed = settings.seed if provenance.seed is None else provenance.seed
+    if manifest.seed != seed or manifest.test_fraction not in (None, provenance.test_fraction):
         context.log.warning(
             f"{version} was trained with another split: it has learned from test rows of this one."
         )
@@ -226,8 +228,14 @@ def promotion_is_sound(
         model_store.folder(version, deep=True)
     except ModelError as error:
         return AssetCheckResult(passed=False, description=str(error))
-    accuracy = float(model_store.manifest(version).metrics["accuracy"])
+    manifest = model_store.manifest(version)
+    leak = leakage(manifest, settings.leakage_ceiling)
     return AssetCheckResult(
-        passed=accuracy <= settings.leakage_ceiling,
-        metadata={"accuracy": accuracy, "ceiling": settings.leakage_ceiling, "model_version": version},
+        passed=leak is None,
+        description=leak,
+        metadata={
+            "accuracy": float(manifest.metrics["accuracy"]),
+            "ceiling": settings.leakage_ceiling,
+            "model_version": version,
+        },
     )

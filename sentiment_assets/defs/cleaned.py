@@ -85,7 +85,7 @@ def split_provenance(settings: Settings, test_fraction: float) -> Provenance:
     derived = read_provenance(settings.table(CLEANED_TWEETS.name)).derive(
         SPLIT_VERSION, test_fraction, settings.seed
     )
-    return replace(derived, test_fraction=test_fraction)
+    return replace(derived, test_fraction=test_fraction, seed=settings.seed)
 
 
 @multi_asset(

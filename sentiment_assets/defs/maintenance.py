@@ -8,6 +8,7 @@ from sentiment_assets.resources.spark import SparkResource
 from sentiment_assets.schemas import CLEANED_TWEETS, RAW_TWEETS, REJECTED_ROWS, TEST_TWEETS, TRAIN_TWEETS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark import delta
+from sentiment_assets.streaming.serving import models_in_use
 
 _TABLES = (RAW_TWEETS, REJECTED_ROWS, CLEANED_TWEETS, TRAIN_TWEETS, TEST_TWEETS)
 
@@ -32,9 +33,13 @@ def care_for_tables(
 
 
 @op(description="Remove model versions that are neither recent nor chosen nor recently chosen.")
-def remove_old_models(context: OpExecutionContext, model_store: ResourceParam[ModelStore]) -> None:
-    """Keep the newest three of each kind, and whatever a rollback may want."""
-    removed = model_store.prune()
+def remove_old_models(
+    context: OpExecutionContext,
+    settings: ResourceParam[Settings],
+    model_store: ResourceParam[ModelStore],
+) -> None:
+    """Keep the newest three of each kind, what a rollback may want, and what scores just now."""
+    removed = model_store.prune(in_use=models_in_use(settings))
     context.log.info(f"Removed {len(removed)} model versions.")
 
 

@@ -18,7 +18,6 @@ from dagster import (
     MetadataValue,
     ResourceParam,
     RunRequest,
-    RunsFilter,
     SensorDefinition,
     SensorEvaluationContext,
     SkipReason,
@@ -31,21 +30,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from sentiment_assets import keys
 from sentiment_assets.defs.jobs import score_stream
 from sentiment_assets.defs.presentation import table_metadata
+from sentiment_assets.failures import SentimentError
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.kafka import KafkaResource
-from sentiment_assets.resources.orphans import (
-    began,
-    end_silent_process,
-    fail_orphaned_runs,
-    own_tag,
-    process_tags,
-)
+from sentiment_assets.resources.orphans import end_silent_process, fail_orphaned_runs, process_tags
 from sentiment_assets.resources.spark import SparkResource
+from sentiment_assets.resources.stream_runs import stream_runs
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.spark import delta
 from sentiment_assets.streaming import heartbeat as heartbeats
-from sentiment_assets.streaming.alerts import alert
+from sentiment_assets.streaming.alerts import alert, clear
 from sentiment_assets.streaming.handover import StoodDownError
 from sentiment_assets.streaming.latency import VisibleLatency, visible_latency
 from sentiment_assets.streaming.lease import run_lease
@@ -64,7 +59,10 @@ from sentiment_assets.streaming.supervisor import (
 log = logging.getLogger(__name__)
 
 _OBSERVE_SECONDS = 60.0
-_RUNS_LOOKED_AT = 20
+_TAG_SECONDS = 5.0
+_NOT_KNOWN = "what the stream needs cannot be read"
+_FAILS_OFTEN = "the stream fails again and again"
+_OFTEN, _OFTEN_SECONDS = 5, 3_600
 
 
 class LeaseConfig(Config):
@@ -174,10 +172,13 @@ class _Reporter:
         self._context = context
         self._table = settings.table(PREDICTIONS.name)
         self._last = 0.0
+        self._tagged, self._tried = False, -_TAG_SECONDS
         self._before = Progress(heartbeats.Phase.STARTING, "")
         self._since = time.time()
 
     def __call__(self, progress: Progress) -> None:
+        if progress.batches > 0 and not self._tagged and time.monotonic() - self._tried >= _TAG_SECONDS:
+            self._tag(progress)
         if progress.rows == 0:
             # It starts, or stands by beside the stream that scores.
             self._since = time.time()
@@ -190,14 +191,18 @@ class _Reporter:
             self._last = time.monotonic()
             log.warning("The stream's figures cannot be noted (%s).", type(error).__name__)
 
+    def _tag(self, progress: Progress) -> None:
+        """What the supervisor has to know; tried again, since it would take the run for one that never began."""
+        self._tried = time.monotonic()
+        tags = {keys.TAG_MODEL: progress.model_version, keys.TAG_PROGRESSED: "true"}
+        try:
+            self._context.instance.add_run_tags(self._context.run.run_id, tags)
+            self._tagged = True
+        except (DagsterError, SQLAlchemyError, OSError) as error:
+            log.warning("The run cannot be tagged (%s); it is tried again.", type(error).__name__)
+
     def _observe(self, progress: Progress) -> None:
-        first = self._last == 0.0
         self._last = time.monotonic()
-        if first:
-            self._context.instance.add_run_tags(
-                self._context.run.run_id,
-                {keys.TAG_MODEL: progress.model_version, keys.TAG_PROGRESSED: "true"},
-            )
         figures = self._figures(progress)
         self._context.log_event(
             AssetObservation(
@@ -250,15 +255,25 @@ def supervisor_sensor(settings: Settings) -> SensorDefinition:
     ) -> RunRequest | SkipReason:
         fail_orphaned_runs(context.instance)
         runs = stream_runs(context.instance)
+        model, lag, unknown = None, None, ""
+        try:
+            model, lag = model_store.chosen(), kafka.lag()
+        except SentimentError as error:
+            # What runs is looked after all the same.
+            unknown = str(error)
+            alert(settings, _NOT_KNOWN, f"the stream cannot be supervised: {error}")
+        else:
+            clear(settings, _NOT_KNOWN)
         decision = decide(
             time.time(),
             runs,
             heartbeats.read_heartbeat(settings),
-            model_store.chosen(),
-            kafka.lag(),
+            model,
+            lag,
             SupervisorPolicy.from_settings(settings, context.last_sensor_start_time),
             heartbeats.read_standby(settings),
         )
+        _tell_of_failures(settings, runs)
         match decision:
             case Launch():
                 return RunRequest(
@@ -276,36 +291,28 @@ def supervisor_sensor(settings: Settings) -> SensorDefinition:
             case Skip():
                 if decision.situation is Situation.CIRCUIT_OPEN:
                     alert(settings, f"circuit open since {runs[0].run_id}", decision.reason)
-                return SkipReason(decision.reason)
+                return SkipReason(unknown if unknown and decision.is_idle else decision.reason)
 
     return stream_supervisor
 
 
-def stream_runs(instance: DagsterInstance) -> list[RunRecord]:
-    """The latest runs of the stream, newest first, as the supervisor sees them."""
-    records = instance.get_run_records(
-        RunsFilter(tags={keys.TAG_ROLE: keys.JOB_SCORE_STREAM}), limit=_RUNS_LOOKED_AT
-    )
-    return [
-        RunRecord(
-            run_id=record.dagster_run.run_id,
-            status=RunStatus(record.dagster_run.status.value),
-            created_at=began(record),
-            started_at=record.start_time,
-            ended_at=record.end_time,
-            lease=_number(record.dagster_run.tags.get(keys.TAG_LEASE)),
-            attempt=_number(record.dagster_run.tags.get(keys.TAG_ATTEMPT)),
-            model_version=own_tag(record.dagster_run, keys.TAG_MODEL),
-            progressed=own_tag(record.dagster_run, keys.TAG_PROGRESSED) is not None,
-            stood_down=own_tag(record.dagster_run, keys.TAG_STOOD_DOWN) is not None,
-            succeeds=keys.TAG_SUCCEEDS in record.dagster_run.tags and not record.dagster_run.parent_run_id,
-        )
-        for record in records
+def _tell_of_failures(settings: Settings, runs: list[RunRecord]) -> None:
+    """A stream that recovers each time opens no circuit; that it fails so often is worth a person's look."""
+    now = time.time()
+    # Those that never scored open the circuit, which is told as that.
+    failed = [
+        run
+        for run in runs
+        if run.status is RunStatus.FAILURE and run.progressed and now - run.last_change < _OFTEN_SECONDS
     ]
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isdigit() else None
+    if len(failed) >= _OFTEN:
+        alert(
+            settings,
+            _FAILS_OFTEN,
+            f"{len(failed)} runs of the stream failed within an hour, the last was {failed[0].run_id[:8]}.",
+        )
+    elif not failed:
+        clear(settings, _FAILS_OFTEN)
 
 
 def _reap(instance: DagsterInstance, decision: Reap) -> None:

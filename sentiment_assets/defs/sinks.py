@@ -32,7 +32,7 @@ from pydantic import Field
 from sentiment_assets import keys
 from sentiment_assets.defs.presentation import table_metadata
 from sentiment_assets.failures import TableError
-from sentiment_assets.resources.orphans import note_process
+from sentiment_assets.resources.orphans import note_process, own_tag
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
@@ -131,11 +131,13 @@ def _past_runs(instance: DagsterInstance, name: str) -> list[PastRun]:
             ended_at=record.end_time,
         )
         for record in records
+        # One that ended with the main job has not failed.
+        if own_tag(record.dagster_run, keys.TAG_STOOD_DOWN) is None or not record.dagster_run.is_finished
     ]
 
 
 def _role(name: str) -> str:
-    return f"sink_{name}"
+    return f"{keys.ROLE_OF_SINK}{name}"
 
 
 def _sink_asset(name: str) -> AssetsDefinition:

@@ -4,6 +4,7 @@ Belongs here: submitting the run over GraphQL and following it in the event log,
 containers. Does not belong here: training in this process (``training``).
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,14 @@ from sentiment_assets.keys import JOB_RETRAIN, LOCATION, RAW_TWEETS, TAG_ROLE
 from sentiment_assets.local.artefacts import Tweets
 from sentiment_assets.local.instance import open_instance
 from sentiment_assets.local.runs import RunFollower
-from sentiment_assets.local.training import describe_model, job_of, plan, show_step, training_config
+from sentiment_assets.local.training import (
+    describe_model,
+    job_of,
+    plan,
+    show_step,
+    training_config,
+    what_is_left,
+)
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.settings import Settings
@@ -33,6 +41,7 @@ _REACH_SECONDS = 60
 
 def train_through_dagster(
     instance: DagsterInstance,
+    store: ModelStore,
     *,
     host: str,
     port: int,
@@ -49,6 +58,8 @@ def train_through_dagster(
     ----------
     instance
         The instance that the web server uses; the run's events are read from it.
+    store
+        The model store, to say what became of the chosen model.
     host, port
         Of the web server.
     profile
@@ -72,13 +83,14 @@ def train_through_dagster(
     Raises
     ------
     TrainingError
-        When the run fails; the chosen model is untouched then.
+        When the run fails; says what became of the chosen model.
     SetupError
         When the web server cannot be reached.
     """
     import requests  # opens a socket at import, and so does Dagster's client
     from dagster_graphql import DagsterGraphQLClientError
 
+    before = store.chosen()
     try:
         client = _reach(host, port)
         run_id = client.submit_job_execution(
@@ -103,10 +115,12 @@ def train_through_dagster(
         if status in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED):
             raise TrainingError(
                 f"The training run {run_id[:8]} ended as {status.value}: {'; '.join(follower.failures)}",
-                "The chosen model was not touched. Mend the cause and run the command again: what is done is kept.",
+                what_is_left(store, before),
             )
         meanwhile()
-    client.terminate_run(run_id)
+    # A code server that was started again does not know its runs; what ends the main job ends them.
+    with contextlib.suppress(DagsterGraphQLClientError, requests.RequestException):
+        client.terminate_run(run_id)
     return False
 
 
@@ -154,6 +168,7 @@ def first_training(
             )
             train_through_dagster(
                 instance,
+                store,
                 host=host,
                 port=port,
                 profile=profile,

@@ -22,7 +22,8 @@ def instance_config() -> dict[str, object]:
     """The content of ``dagster.yaml``. It names no place, so that a home can be moved; Dagster's own are in its folder.
 
     One training run at a time, since it writes tables that take a single writer; two streaming runs, of which one
-    writes and the other prepares itself to go on (the stream's lock sees to that).
+    writes and the other prepares itself to go on (the stream's lock sees to that). With two sinks that makes five, and
+    what a person materializes must not keep the stream waiting.
     Run monitoring marks runs whose process is gone as failed; ticks of sensors are purged, since a
     supervisor that ticks every few seconds would grow the database for ever.
     """
@@ -33,7 +34,7 @@ def instance_config() -> dict[str, object]:
             "module": "dagster.core.run_coordinator",
             "class": "QueuedRunCoordinator",
             "config": {
-                "max_concurrent_runs": 4,
+                "max_concurrent_runs": 8,
                 "dequeue_interval_seconds": 1,
                 "tag_concurrency_limits": [
                     {"key": TAG_ROLE, "value": JOB_RETRAIN, "limit": 1},

@@ -13,9 +13,9 @@ from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.kafka.replay import replay_file
 from sentiment_assets.models.selection import leakage
-from sentiment_assets.models.store import NOT_COMPILED, ModelStore
+from sentiment_assets.models.store import BY_HAND, ModelStore
 from sentiment_assets.schemas import TEST_TWEETS
-from sentiment_assets.settings import Settings
+from sentiment_assets.settings import Settings, is_local
 from sentiment_assets.sources.sentiment140 import inspect
 from sentiment_assets.spark.delta import table_exists
 from sentiment_assets.spark.evaluation import evaluate
@@ -66,8 +66,8 @@ def evaluate_file(settings: Settings, file: Path, *, version: str | None, encodi
     Returns
     -------
     dict
-        ``rows`` scored, ``neutral_rows`` left out, ``accuracy, macro_f1, auc, ci95_low, ci95_high``,
-        ``model_version`` and ``scorer``.
+        ``rows`` scored, ``neutral_rows`` and unusable ``rejected_rows`` left out, ``accuracy, macro_f1, auc,
+        ci95_low, ci95_high``, ``model_version`` and ``scorer``.
 
     Raises
     ------
@@ -86,6 +86,7 @@ def evaluate_file(settings: Settings, file: Path, *, version: str | None, encodi
     return {
         "rows": metrics.n,
         "neutral_rows": labelled.neutral,
+        "rejected_rows": labelled.rejected,
         "accuracy": metrics.accuracy,
         "macro_f1": metrics.macro_f1,
         "auc": metrics.auc,
@@ -127,7 +128,7 @@ def compile_stored(settings: Settings, *, version: str | None) -> dict[str, Any]
 
 
 def promote_stored(settings: Settings, version: str, *, force: bool, console: Console) -> dict[str, Any]:
-    """Make a stored version the chosen model, as a person wishes; compiled first if nobody has tried that yet.
+    """Make a stored version the chosen model, as a person wishes; compiled first if there is no verdict yet.
 
     Parameters
     ----------
@@ -150,10 +151,10 @@ def promote_stored(settings: Settings, version: str, *, force: bool, console: Co
     if leak and not force:
         raise ModelError(leak, "Look for leakage in its data; --force promotes it all the same.")
     check_fit(store, version)
-    if store.scorer(version)[0].reason == NOT_COMPILED:
+    if is_local(store.root) and not store.scorer(version)[0].made_with:
         with console.status("compiling it for the stream"):
             compile_stored(settings, version=version)
-    store.promote(version, reason="promoted by a person")
+    store.promote(version, reason=BY_HAND)
     return {"chosen": store.chosen(), "scorer": store.scorer(version)[0].title}
 
 
@@ -269,6 +270,8 @@ def stream_once(
                 shown.update(Text(f"{progress.phase} · {progress.rows:,} rows · lag {lag}"))
 
             spark = build_session(settings, role="stream", app_name="sentiment-assets stream")
+            # PySpark takes SIGINT for itself, to cancel jobs: the batch would be thrown away.
+            signal.signal(signal.SIGINT, on_signal)
             result = run_lease(
                 spark,
                 settings,

@@ -17,7 +17,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from sentiment_assets.failures import SetupError
 from sentiment_assets.keys import LOCATION
-from sentiment_assets.runtime.ports import free_port, require_free_port
+from sentiment_assets.runtime.ports import free_port, in_url, reachable, require_free_port, spare_loopback
 from sentiment_assets.runtime.processes import ManagedProcess, reap_recorded
 from sentiment_assets.settings import Settings
 
@@ -54,7 +54,7 @@ class Services:
     @property
     def url(self) -> str:
         """Address of the UI."""
-        return f"http://{self.settings.ui_host}:{self.port}"
+        return f"http://{in_url(self.settings.ui_host)}:{self.port}"
 
     def claim_port(self) -> None:
         """End what a crash left behind, and refuse a port that is taken, before anything else is started.
@@ -77,6 +77,7 @@ class Services:
         """
         self.claim_port()
         code_port = free_port()
+        spare_loopback()
         workspace = self._write_workspace(code_port)
         module = [sys.executable, "-m"]
         self._commands = {
@@ -153,9 +154,11 @@ class Services:
     def _wait_for_web_server(self) -> None:
         import requests  # opens a socket at import
 
+        address = f"http://{reachable(self.settings.ui_host)}:{self.port}"
+
         def answers() -> None:
             try:
-                requests.get(f"{self.url}/server_info", timeout=5).raise_for_status()
+                requests.get(f"{address}/server_info", timeout=5).raise_for_status()
             except requests.RequestException as error:
                 raise _NotReadyError(str(error)) from error
 

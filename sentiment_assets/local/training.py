@@ -316,15 +316,20 @@ def _execute(
         )
     status = follower.poll()
     if not result.success or status != DagsterRunStatus.SUCCESS:
-        after = store.chosen()
-        kept = "The chosen model was not touched." if after == before else f"{after} was chosen before that."
         raise TrainingError(
             f"The training run {run_id[:8]} failed: {'; '.join(follower.failures) or 'see the log'}",
-            f"{kept} Mend the cause and run the command again: what is done is kept.",
+            what_is_left(store, before),
         )
     record = instance.get_run_record_by_id(run_id)
     seconds = (record.end_time or 0) - (record.start_time or 0) if record else None
     return run_id, round(seconds, 1) if seconds is not None else None
+
+
+def what_is_left(store: ModelStore, before: str | None) -> str:
+    """What to know and to do after a training that failed; ``before``: the version chosen when it began."""
+    after = store.chosen()
+    kept = "The chosen model was not touched." if after == before else f"{after} was chosen before that."
+    return f"{kept} Mend the cause and run the command again: what is done is kept."
 
 
 def _refuse_beside_another(instance: DagsterInstance) -> None:
@@ -370,10 +375,17 @@ def _leaderboard(settings: Settings, store: ModelStore, decided: Plan) -> dict[s
     names = [key.path[-1] for key in (*decided.kept, *decided.train) if key.path[0] == keys.CANDIDATES]
     data = read_provenance(settings.table(keys.TRAIN_TWEETS)).data_version if names else None
     trained = [found for name in names if (found := store.latest("candidate", name, data_version=data))]
-    chosen = store.chosen()
+    version = store.chosen()
+    chosen = store.manifest(version) if version else None
+    figures = chosen.metrics if chosen else {}
     return {
-        "accuracy": store.manifest(chosen).metrics.get("accuracy") if chosen else None,
-        "source": store.manifest(chosen).source.note if chosen else None,
+        "accuracy": figures.get("accuracy"),
+        # On the half that no decision has seen.
+        "unseen_accuracy": figures.get("report_accuracy"),
+        "unseen_ci95_low": figures.get("report_ci95_low"),
+        "unseen_ci95_high": figures.get("report_ci95_high"),
+        "unseen_n": figures.get("report_n"),
+        "source": chosen.source.note if chosen else None,
         "candidates": [{"name": m.name, "version": m.version, **m.metrics} for m in trained],
     }
 

@@ -5,6 +5,7 @@ The story, top to bottom, is :func:`up`. Everything it starts it also ends; what
 
 import contextlib
 import logging
+import os
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from dagster import DagsterInstance
 from rich.console import Console
 from sqlalchemy.exc import OperationalError
 
-from sentiment_assets.failures import BrokerError, SetupError, TableError, disk_is_full
+from sentiment_assets.failures import BrokerError, SetupError, StreamError, TableError, disk_is_full
 from sentiment_assets.kafka.broker import EmbeddedBroker
 from sentiment_assets.kafka.client import ensure_topic
 from sentiment_assets.kafka.cluster import BROKER, Cluster, find_cluster
@@ -28,13 +29,14 @@ from sentiment_assets.local.first_training import train_through_dagster
 from sentiment_assets.local.instance import migrate_instance, open_instance
 from sentiment_assets.local.live import LiveIngest, live_source
 from sentiment_assets.local.services import DAEMON, NAMES, Services
-from sentiment_assets.local.stopping import end_stream
+from sentiment_assets.local.stopping import end_stream, reason_to_stay_down
 from sentiment_assets.local.training import describe_model, plan, training_config
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.runtime.jars import jar_paths
 from sentiment_assets.runtime.java import find_java
+from sentiment_assets.runtime.ports import reachable
 from sentiment_assets.runtime.processes import reap_recorded
 from sentiment_assets.settings import Settings, location, variable
 from sentiment_assets.sources import TrainingSource, resolve
@@ -46,7 +48,7 @@ from sentiment_assets.streaming.serving import reason_not_to_serve
 
 log = logging.getLogger(__name__)
 _STREAM_STOP_SECONDS = 15
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,13 @@ class _Stop:
     asked: bool = False
     started: list[str] = field(default_factory=list)
 
-    def handler(self, _signum: int, _frame: FrameType | None) -> None:
+    def handler(self, signum: int, _frame: FrameType | None) -> None:
         self.event.set()
+        if signum == signal.SIGHUP:
+            # The terminal is gone: what is printed on the way to the end must not fail.
+            _print_nowhere()
+            if self.asked:
+                return
         again, self.asked = self.asked, True
         if again:
             # A second Ctrl-C ends at once; a third must not interrupt that.
@@ -228,7 +235,8 @@ def _train(
     )
     train_through_dagster(
         instance,
-        host=settings.ui_host,
+        ModelStore(settings.models),
+        host=reachable(settings.ui_host),
         port=services.port,
         profile=options.profile,
         run_config=training_config(source, options.data, options.rows, options.encoding),
@@ -261,6 +269,7 @@ def _stream(
     try:
         while not stop.wait(1.0):
             try:
+                looked = time.monotonic()
                 producer.check()
                 _start_again(services, broker, console)
                 try:
@@ -282,8 +291,8 @@ def _stream(
                             markup=False,
                         )
                     continue
-                if time.monotonic() - shown >= 5 or (figures.drained and options.exit_when_drained):
-                    shown = time.monotonic()
+                if looked - shown >= 5 or (figures.drained and options.exit_when_drained):
+                    shown = looked
                     console.print(
                         f"live       {producer.text} · {figures.text}", markup=False, highlight=False
                     )
@@ -292,6 +301,10 @@ def _stream(
                 if options.exit_when_drained and producer.finished and figures.drained:
                     console.print("drained    every message is scored or a dead letter", style="bold green")
                     return
+                if shown == looked and (reason := reason_to_stay_down(settings, instance)) is not None:
+                    console.print(f"stream     {reason}", style="yellow", markup=False, highlight=False)
+                    if options.exit_when_drained:
+                        raise StreamError(reason, "Nothing is drained before that.")
             except (OSError, SetupError, BrokerError) as error:
                 if not disk_is_full(error):
                     raise
@@ -382,6 +395,15 @@ def _stop_services(settings: Settings, services: Services, console: Console) -> 
     console.print("stopped")
 
 
+def _print_nowhere() -> None:
+    """Send standard output and error to nowhere where they are a terminal."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        if os.isatty(descriptor):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
 @contextlib.contextmanager
 def _all_ended(settings: Settings, stop: _Stop) -> Iterator[None]:
     """After a second Ctrl-C kill what was started: an interrupted orderly stop leaves nothing running either."""
@@ -394,8 +416,9 @@ def _all_ended(settings: Settings, stop: _Stop) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals(stop: _Stop) -> Iterator[None]:
-    """Ctrl-C and SIGTERM ask for an orderly stop."""
-    before = {number: signal.signal(number, stop.handler) for number in _SIGNALS}
+    """Ctrl-C, SIGTERM and the end of the terminal ask for an orderly stop; ``nohup`` keeps the last one off."""
+    heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop.handler) for number in heeded}
     try:
         yield
     finally:

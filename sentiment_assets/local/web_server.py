@@ -84,7 +84,8 @@ def main() -> None:
     from dagster_webserver import app, cli  # opens a socket at import
     from dagster_webserver.webserver import DagsterWebserver
 
-    stated = Settings.from_env().ui_hosts or ""
+    settings = Settings.from_env()
+    stated = f"{settings.ui_hosts or ''},{settings.ui_host}"
     names = frozenset(name.strip().lower() for name in stated.split(",") if name.strip())
 
     class Guarded(DagsterWebserver[Any, Any]):

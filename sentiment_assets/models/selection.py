@@ -7,11 +7,13 @@ Does not belong here: measuring (``spark.evaluation``) or moving the pointer (``
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from sentiment_assets.models.manifest import Manifest
 
 ACCURACY = "selection_accuracy"
+_ALL_ROWS = "accuracy"
 _ROWS = "selection_n"
 _MACRO_F1, _AUC = "selection_macro_f1", "selection_auc"
 
@@ -84,6 +86,7 @@ def decide_promotion(
     *,
     minimum_gain: float,
     leakage_ceiling: float,
+    withdrawn: Sequence[Manifest] = (),
     force: bool = False,
 ) -> Decision:
     """Decide whether the best sound candidate replaces the current model.
@@ -98,24 +101,29 @@ def decide_promotion(
         Accuracy that a candidate must add.
     leakage_ceiling
         Accuracy above which a candidate is refused: the labels are too noisy for it (best published: 0.871).
+    withdrawn
+        Models that were rolled back: neither they nor what is made the same way from the same data come back by itself.
     force
         Promote the best sound candidate whatever the current model is.
     """
-    refused = tuple(_refusals(ranked, leakage_ceiling))
+    refused = tuple(_refusals(ranked, leakage_ceiling, () if force else withdrawn))
     unsound = {refusal.version for refusal in refused}
     # Ranked anew: what is refused must not decide who is as good as the best.
     sound = rank(manifest for manifest in ranked if manifest.version not in unsound)
     current_version = current.version if current else None
+
+    def keep(reason: str) -> Decision:
+        return Decision("keep", current_version, reason, refused)
+
     if not sound:
+        if current is not None and (back := next((one for one in ranked if _made_as(one, withdrawn)), None)):
+            return keep(f"{back.name} was rolled back; promote it by name if it is to come back.")
         why = refused[0].reason if refused else "There is no candidate."
         return Decision("refuse", current_version, why, refused)
     best = sound[0]
 
     def promote(reason: str) -> Decision:
         return Decision("promote", best.version, reason, refused)
-
-    def keep(reason: str) -> Decision:
-        return Decision("keep", current_version, reason, refused)
 
     accuracy = float(best.metrics[ACCURACY])
     if current is None:
@@ -129,26 +137,31 @@ def decide_promotion(
     if best.source.generated and not current.source.generated:
         return keep("The current model has learned from real tweets, the candidates from generated ones.")
     if current.metrics.get(ACCURACY) is None:
-        return promote(f"{best.name} ({accuracy:.4f}); the current model has no figure on these tweets.")
+        return keep(
+            f"{best.name} has {accuracy:.4f}, but nothing compares it with the current model, which has learned from "
+            "some of these test tweets: promote it by name if it is to replace that."
+        )
     before = float(current.metrics[ACCURACY])
 
     def gain(candidate: Manifest) -> float:
         return round(float(candidate.metrics[ACCURACY]) - before, 12)
 
-    # The first that gains enough: of those that are as good, the one ranked first may be a little less accurate.
-    best = next((one for one in sound if gain(one) >= minimum_gain), best)
-    if best.version == current.version:
-        return keep(f"{best.name} is the chosen model already.")
+    # The current model stands in the same ranking. So the same figures lead to the same choice, whoever was first.
+    standing = rank([*(one for one in sound if one.version != current.version), current])
+    ahead = list(takewhile(lambda one: one.version != current.version, standing))
+    best = next((one for one in ahead if gain(one) >= minimum_gain), ahead[0] if ahead else best)
     figures = f"{best.name} has {float(best.metrics[ACCURACY]):.4f}, the current model {before:.4f} on the same tweets"
+    if not ahead:
+        return keep(f"{figures}: the current model ranks first.")
     if gain(best) < minimum_gain:
         return keep(f"{figures}: the gain of {gain(best):+.4f} is below {minimum_gain:.4f}.")
     return promote(f"{figures}: a gain of {gain(best):+.4f}.")
 
 
 def leakage(manifest: Manifest, ceiling: float) -> str | None:
-    """Why a candidate is too good to be true, if it is: its accuracy on the selection half is above the ceiling."""
-    accuracy = manifest.metrics.get(ACCURACY)
-    if accuracy is None or accuracy <= ceiling:
+    """Why a candidate is too good to be true, if it is: its accuracy on the selection half or on all test rows."""
+    accuracy = max(float(manifest.metrics.get(name) or 0.0) for name in (ACCURACY, _ALL_ROWS))
+    if accuracy <= ceiling:
         return None
     return (
         f"{manifest.name} reaches {accuracy:.4f}, above {ceiling:.2f}: labels have leaked into the features, or test "
@@ -171,10 +184,24 @@ def _rank_key(manifest: Manifest, *, as_good_from: float = math.inf) -> tuple[fl
     return (not as_good, *descending, simplicity, manifest.name, manifest.version)
 
 
-def _refusals(ranked: Iterable[Manifest], leakage_ceiling: float) -> Iterable[Refusal]:
+def _refusals(
+    ranked: Iterable[Manifest], leakage_ceiling: float, withdrawn: Sequence[Manifest]
+) -> Iterable[Refusal]:
     for manifest in ranked:
-        accuracy = manifest.metrics.get(ACCURACY)
-        if accuracy is None:
+        if manifest.metrics.get(ACCURACY) is None:
             yield Refusal(manifest.version, f"{manifest.name} has no accuracy on the selection half.")
         elif leak := leakage(manifest, leakage_ceiling):
             yield Refusal(manifest.version, leak)
+        elif _made_as(manifest, withdrawn):
+            yield Refusal(manifest.version, f"{manifest.name} was rolled back.")
+
+
+def _made_as(manifest: Manifest, others: Iterable[Manifest]) -> bool:
+    """Whether it is one of these models, or made from the same data by the same code and settings."""
+    return any(_recipe(manifest) == _recipe(other) for other in others)
+
+
+def _recipe(manifest: Manifest) -> tuple[object, ...]:
+    # Features are fitted anew by each training: their version says nothing.
+    params = {name: value for name, value in manifest.params.items() if name != "features"}
+    return manifest.name, manifest.data_version, manifest.code_version, manifest.seed, params

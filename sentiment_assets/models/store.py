@@ -13,7 +13,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
@@ -42,7 +42,8 @@ _PINNED = ("pyspark", "delta-spark", "numpy")
 _LOCK_SECONDS = 30
 _KEPT_PROMOTIONS = 6
 """The chosen one and the five before it."""
-NOT_COMPILED = "it was not compiled"
+BY_HAND = "promoted by a person"
+_NOT_COMPILED = "it was not compiled"
 _HISTORY = 100
 _ABANDONED_SECONDS = 86_400
 _RETRAIN = "Run `sentiment-assets train`, or promote another version (`sentiment-assets models list`)."
@@ -205,10 +206,15 @@ class ModelStore:
             shutil.rmtree(staging, ignore_errors=True)
         return scorer
 
-    def scorer(self, version: str) -> tuple[Scorer, Path]:
+    def scorer(self, version: str, *, deep: bool = False) -> tuple[Scorer, Path]:
         """How a version is applied, and the folder of its tables.
 
         A version that was never compiled, or whose tables are damaged, is applied by its pipeline and says so.
+
+        Parameters
+        ----------
+        deep
+            Compare hashes too, not only sizes.
 
         Raises
         ------
@@ -222,9 +228,9 @@ class ModelStore:
             ), folder
         try:
             scorer = Scorer.model_validate_json((folder / _SCORER).read_bytes())
-            self._verify(folder, scorer.files, version)
+            self._verify(folder, scorer.files, version, deep=deep)
         except FileNotFoundError:
-            scorer = Scorer(compiled=False, reason=NOT_COMPILED)
+            scorer = Scorer(compiled=False, reason=_NOT_COMPILED)
         except (ValidationError, OSError, ModelError) as error:
             logger.warning("The compiled tables of %s cannot be used: %s", version, error)
             scorer = Scorer(compiled=False, reason="its compiled tables are damaged")
@@ -279,6 +285,14 @@ class ModelStore:
         """Promotions, the newest last; ``withdrawn`` ones were rolled back."""
         return self._pointer().history
 
+    def withdrawn(self) -> list[Manifest]:
+        """Models that were rolled back and not promoted again since, as far as they are still here."""
+        history = self.history()
+        rolled_back = {p.version for p in history if p.withdrawn} - {
+            p.version for p in history if not p.withdrawn
+        }
+        return [manifest for manifest in self.versions("candidate") if manifest.version in rolled_back]
+
     def promote(self, version: str, reason: str) -> None:
         """Make an intact candidate the chosen model.
 
@@ -322,8 +336,13 @@ class ModelStore:
             "Promote a version by name: `sentiment-assets models list`, then `models promote VERSION`.",
         )
 
-    def prune(self, keep: int = 3) -> list[str]:
+    def prune(self, keep: int = 3, *, in_use: Collection[str] = ()) -> list[str]:
         """Remove versions, except the newest ``keep`` of each name, the chosen one and those lately chosen.
+
+        Parameters
+        ----------
+        in_use
+            Further versions that stay.
 
         Returns
         -------
@@ -331,7 +350,11 @@ class ModelStore:
             The versions removed.
         """
         with self._lock():
-            lately = {entry.version for entry in self.history()[-_KEPT_PROMOTIONS:]} | {self.chosen()}
+            history = self.history()
+            # A rollback passes over what was rolled back before, and a version counts once.
+            to_go_back_to = dict.fromkeys(entry.version for entry in reversed(history) if not entry.withdrawn)
+            lately = {entry.version for entry in history[-_KEPT_PROMOTIONS:]} | {self.chosen(), *in_use}
+            lately.update(list(to_go_back_to)[:_KEPT_PROMOTIONS])
             by_name: dict[tuple[str, str], list[str]] = {}
             for manifest in self.versions():
                 by_name.setdefault((manifest.kind, manifest.name), []).append(manifest.version)

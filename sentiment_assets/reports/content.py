@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from sentiment_assets.failures import ModelError
 from sentiment_assets.models.manifest import Manifest
 from sentiment_assets.models.selection import rank
-from sentiment_assets.models.store import ModelStore
+from sentiment_assets.models.store import BY_HAND, ModelStore, Promotion
 from sentiment_assets.reports import published
 from sentiment_assets.reports.studies import LearningPoint, ProtocolFigures, Studies
 from sentiment_assets.spark.comparison import McNemar, compare
@@ -112,6 +112,8 @@ class TrainingReport:
         Band chosen on the selection half, and what it does on the report half.
     decision
         Why the pointer stands where it stands, as recorded when it moved.
+    by_hand
+        What a person did that moved it there; empty where a training did.
     """
 
     chosen: Entry
@@ -124,6 +126,7 @@ class TrainingReport:
     terms: TellingTerms | None
     table: Sequence[TableRow]
     decision: str
+    by_hand: str
     records: RunRecords
     learning_curve: Sequence[LearningPoint]
     protocols: Sequence[ProtocolFigures]
@@ -189,6 +192,7 @@ def gather(store: ModelStore, data_version: str, records: RunRecords, studies: S
         terms=read_terms(store.folder(version)),
         table=_table(entries),
         decision=next((p.reason for p in reversed(history) if p.version == version and not p.withdrawn), ""),
+        by_hand=_by_hand(history),
         records=records,
         learning_curve=studies.learning_curve,
         protocols=studies.protocols,
@@ -220,6 +224,15 @@ def _entry(manifest: Manifest, folder: Path, *, chosen: bool) -> Entry:
     scores = read_scores(folder)
     error = calibration_error(scores.half(REPORT).counts()) if scores is not None else None
     return Entry(manifest, title_of(manifest.variant, manifest.algorithm), chosen, scores, error)
+
+
+def _by_hand(history: Sequence[Promotion]) -> str:
+    """What a person did that made the chosen model the chosen one; empty where the gate decided."""
+    if not history:
+        return ""
+    if history[-1].withdrawn:
+        return "A later model was rolled back."
+    return "A person promoted it." if history[-1].reason == BY_HAND else ""
 
 
 def _paired(first: Entry, second: Entry | None) -> McNemar | None:
@@ -257,7 +270,10 @@ def points(difference: float) -> str:
 def _reasons(report: TrainingReport) -> Iterator[Reason]:
     chosen, best = report.chosen, report.entries[0]
     accuracy = chosen.figures.get("selection_accuracy")
-    if report.kept:
+    if report.by_hand:
+        earlier = f" It was trained earlier, on {chosen.manifest.rows_train:,} tweets." if report.kept else ""
+        yield Reason(report.by_hand, f"The candidates below are those of the newest training.{earlier}")
+    elif report.kept:
         yield Reason(
             "It was in use already.",
             f"It was trained earlier, on {chosen.manifest.rows_train:,} other tweets, and no candidate of this "

@@ -4,7 +4,7 @@ from sentiment_assets.failures import BrokerError
 from sentiment_assets.kafka.client import watermarks
 from sentiment_assets.kafka.cluster import find_cluster
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.positions import committed_offsets, lag_of
+from sentiment_assets.streaming.positions import committed_offsets, dead_letters_are_behind, lag_of
 
 Ends = dict[int, tuple[int, int]]
 
@@ -44,9 +44,11 @@ class KafkaResource:
         }
 
     def lag(self) -> int | None:
-        """Messages not yet scored over all partitions; None where the broker does not answer."""
+        """Messages not yet scored over all partitions; 1: only dead letters are due. None: the broker is silent."""
         ends = self.ends()
         if ends is None:
             return None
         # Of a topic that was deleted, the same is true as of one that has become shorter.
-        return sum(self.lag_of(ends).values()) if ends else min(1, len(committed_offsets(self._settings)))
+        lag = sum(self.lag_of(ends).values()) if ends else min(1, len(committed_offsets(self._settings)))
+        # Dead letters of a stream that was killed behind its last batch: no message has to come for them to be written.
+        return max(lag, int(dead_letters_are_behind(self._settings)))

@@ -28,6 +28,8 @@ class Provenance:
         Which rows of the source were used.
     test_fraction
         Share of the rows that were set aside for tests, once they were.
+    seed
+        Of that split; None in tables of older releases.
     """
 
     data_version: str
@@ -36,6 +38,7 @@ class Provenance:
     source_note: str
     sample: str
     test_fraction: float | None = None
+    seed: int | None = None
 
     def derive(self, *ingredients: object) -> Self:
         """The provenance of a table made from this one by code and settings named by ``ingredients``."""
@@ -66,3 +69,20 @@ def read_provenance(path: Path) -> Provenance:
     raise TableError(
         f"The table {path} does not say what it was made of.", "Materialize the assets again from raw_tweets."
     )
+
+
+def same_provenance(train: Path, test: Path) -> Provenance:
+    """Provenance of both parts of one split; starts no JVM.
+
+    Raises
+    ------
+    TableError
+        When one is missing, or they are parts of different splits: one may hold what the other has learned from.
+    """
+    provenance = read_provenance(train)
+    if read_provenance(test).data_version != provenance.data_version:
+        raise TableError(
+            f"{train.name} and {test.name} are parts of different splits.",
+            "Materialize both together, then what follows: `sentiment-assets train`.",
+        )
+    return provenance

@@ -7,7 +7,7 @@ from pyspark.ml import PipelineModel
 
 from sentiment_assets.failures import ModelError
 from sentiment_assets.models.store import ModelStore
-from sentiment_assets.spark.features import FittedFeatures
+from sentiment_assets.spark.features import VARIANTS, FittedFeatures
 from sentiment_assets.spark.training import cached_vectors
 
 if TYPE_CHECKING:
@@ -39,17 +39,18 @@ class VectorCache:
         self._version, self._fitted = version, fitted
 
     def features(self, variant: str, data_version: str) -> tuple[str, FittedFeatures]:
-        """Version and content of the newest features of a variant that were fitted on this data.
+        """Version and content of the newest features of a variant that this code fitted on this data.
 
         Raises
         ------
         ModelError
             When there are none, or files of them are missing.
         """
-        manifest = self._store.latest("features", variant, data_version=data_version)
+        code_version = VARIANTS[variant].code_version
+        manifest = self._store.latest("features", variant, data_version, code_version)
         if manifest is None:
             raise ModelError(
-                f"The features {variant!r} were not fitted on the current train_tweets.",
+                f"The features {variant!r} were not fitted on the current train_tweets by this release.",
                 f"Materialize features/{variant} first, or together with the candidate.",
             )
         if manifest.version != self._version or self._fitted is None:

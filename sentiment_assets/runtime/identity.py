@@ -53,6 +53,15 @@ def living_process(pid: int, started: float) -> psutil.Process | None:
         return None
 
 
+def process_of(tag: str) -> psutil.Process | None:
+    """The living process of a :func:`process_tag`; None if it has ended, or is another machine's."""
+    try:
+        host, pid, started = tag.rsplit("/", 2)
+        return living_process(int(pid), float(started)) if host == socket.gethostname() else None
+    except ValueError:
+        return None
+
+
 def process_is_gone(tag: str) -> bool:
     """Whether the process of a :func:`process_tag` has ended; False where that cannot be known."""
     try:

@@ -4,6 +4,7 @@ Belongs here: questions about ports. Does not belong here: which service wants w
 """
 
 import errno
+import os
 import random
 import socket
 
@@ -42,6 +43,26 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
             "Use an address of this machine: 127.0.0.1.",
         ) from error
     return True
+
+
+def in_url(host: str) -> str:
+    """A host as it stands in a URL: an IPv6 address has brackets."""
+    return f"[{host}]" if ":" in host else host
+
+
+def reachable(host: str) -> str:
+    """The host of a URL by which this machine reaches its own server that listens on ``host``, which may be "any"."""
+    return in_url({"0.0.0.0": LOOPBACK, "::": "::1", "": LOOPBACK}.get(host, host))  # noqa: S104
+
+
+def spare_loopback() -> None:
+    """Keep this process and its children from asking a proxy for this machine's own servers, where one is set."""
+    proxies = ("http_proxy", "https_proxy", "all_proxy")
+    if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in proxies):
+        return
+    for name in ("no_proxy", "NO_PROXY"):
+        hosts = [host for host in os.environ.get(name, "").split(",") if host]
+        os.environ[name] = ",".join(dict.fromkeys([*hosts, LOOPBACK, "localhost", "::1"]))
 
 
 def free_port(*preferred: int, host: str = LOOPBACK) -> int:

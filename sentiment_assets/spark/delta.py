@@ -171,11 +171,16 @@ def vacuum(spark: "SparkSession", path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writer_lock(path: Path) -> Iterator[None]:
+def writer_lock(path: Path, *, patience: float = 0.0) -> Iterator[None]:
     """Be the only process that writes the table (Delta on a local disk has no lock of its own).
 
     Within one process it may be taken again, from any thread: a stream holds it as long as it runs. A table in an
     object store needs no lock: its log store lets one of two commits win, and the other is tried again or fails.
+
+    Parameters
+    ----------
+    patience
+        Seconds to wait for another process that holds it.
 
     Raises
     ------
@@ -189,7 +194,7 @@ def writer_lock(path: Path) -> Iterator[None]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file, timeout=0, thread_local=False, is_singleton=True)
-        lock.acquire()
+        lock.acquire(timeout=patience)
     except Timeout as error:
         raise TableError(
             f"Another process writes the table {path.name}.",

@@ -28,6 +28,7 @@ from sentiment_assets.spark.delta import (
     vacuum,
 )
 from sentiment_assets.streaming.sink import Sink
+from sentiment_assets.streaming.staging import remove_abandoned
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,8 @@ def care_for_tables(spark: SparkSession, settings: Settings, sink: Sink) -> None
         When the log cannot be trimmed.
     """
     keep_logs_short(settings)
+    if removed := remove_abandoned(settings):
+        log.info("Removed what %d jobs had staged that nobody went on with", removed)
     for table in (PREDICTIONS, DEAD_LETTERS):
         path = settings.table(table.name)
         if not table_exists(path):

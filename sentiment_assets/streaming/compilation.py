@@ -27,6 +27,10 @@ HELD_OUT_TEXTS = 4_000
 _TERMS = 5_000
 
 
+class _FailedError(Exception):
+    """Compiling went wrong, which says nothing about the model."""
+
+
 def is_compiled_here(spark: SparkSession, scorer: Scorer) -> bool:
     """Whether a version was already taken through the gate by this compiler, Java and Spark, with whatever outcome."""
     return scorer.made_with == made_with(spark)
@@ -64,12 +68,18 @@ def compile_version(
             return _compiled(spark, settings, pipeline, held_out, folder)
         except NotCompilableError as error:
             return _by_pipeline(spark, str(error))
-        # Whatever goes wrong with the fast way, the pipeline is still there.
         except (*FAILURES, ImportError) as error:
             log.warning("%s cannot be compiled: %s", version, error)
-            return _by_pipeline(spark, f"compiling it failed: {first_line(error)}")
+            raise _FailedError(first_line(error)) from error
 
-    scorer = store.attach_scorer(version, write)
+    try:
+        scorer = store.attach_scorer(version, write)
+    except _FailedError as error:
+        # Perhaps for this time only: tables that serve stay, and no verdict is recorded, so it is tried again.
+        failed = Scorer(compiled=False, reason=f"compiling it failed: {error}")
+        scorer, _ = store.scorer(version)
+        if not scorer.compiled:
+            scorer = store.attach_scorer(version, lambda _folder: failed)
     log.info("%s is scored by: %s", version, scorer.title)
     return scorer
 

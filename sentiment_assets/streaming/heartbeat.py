@@ -208,7 +208,7 @@ def _stop_file(settings: Settings) -> Path:
 
 
 def _alive(pid: int, create_time: float) -> bool | None:
-    """Whether the process exists; ``None`` when one with that pid does but claims another start."""
+    """Whether the process exists: another one may have its pid by now. ``None``: nobody may ask."""
     try:
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
@@ -218,4 +218,4 @@ def _alive(pid: int, create_time: float) -> bool | None:
         return False
     except psutil.AccessDenied:
         return None
-    return True if same else None
+    return same

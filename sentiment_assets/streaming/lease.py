@@ -12,12 +12,21 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
+from deltalake.exceptions import DeltaError
 from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
 from pyspark.ml import PipelineModel
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from sentiment_assets.failures import BrokerError, ModelError, StreamError
+from sentiment_assets.failures import (
+    BrokerError,
+    ModelError,
+    SentimentError,
+    StreamError,
+    disk_is_full,
+    first_line,
+)
 from sentiment_assets.kafka.client import ensure_topic, topic_id, watermarks
 from sentiment_assets.kafka.cluster import Cluster, find_cluster
 from sentiment_assets.models.store import ModelStore
@@ -26,10 +35,11 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import writer_lock
 from sentiment_assets.spark.session import write_no_checksum_files
 from sentiment_assets.streaming import handover
+from sentiment_assets.streaming.alerts import alert, clear
 from sentiment_assets.streaming.care import care_for_tables, keep_logs_short
 from sentiment_assets.streaming.causes import death_of, explained
 from sentiment_assets.streaming.dead_letters import DeadLetters
-from sentiment_assets.streaming.exclusive import hold_stream_lock
+from sentiment_assets.streaming.exclusive import PATIENCE_SECONDS, hold_stream_lock
 from sentiment_assets.streaming.handover import Successor
 from sentiment_assets.streaming.heartbeat import Phase, read_standby
 from sentiment_assets.streaming.jvm import jvm
@@ -54,6 +64,7 @@ _DEAD_LETTER_SECONDS = 5.0
 _BOUNDARY_SECONDS = 60.0
 _BOUNDARY_SECONDS_WHEN_ASKED = 12.0
 _CARE_SECONDS = 60.0
+_CARE_FAILS = "care for the tables"
 _NEAR_SECONDS = 60.0
 _STALL_SECONDS = 600.0
 """A batch that takes longer makes no progress: Kafka's client gives up after minutes, a full batch takes 20 s."""
@@ -167,7 +178,8 @@ def run_lease(
         else:
             held.enter_context(hold_stream_lock(spark, settings))
         for table in (PREDICTIONS, DEAD_LETTERS):
-            held.enter_context(writer_lock(settings.table(table.name)))
+            # Where the JVM of the stream before died first, its Python process still learns of it.
+            held.enter_context(writer_lock(settings.table(table.name), patience=PATIENCE_SECONDS))
         held.enter_context(pulse.last_word())
         return _Lease(spark, settings, store, pulse, ends, should_stop).run(version, served)
 
@@ -403,12 +415,12 @@ class _Lease:
         return soon and self._ends.may_be_succeeded and handover.is_alive(read_standby(self._settings))
 
     def _look_after(self, now: float) -> None:
-        """Care for the tables once a minute, and commit staged rows, beside the query; a failure ends the lease.
+        """Care for the tables once a minute, and commit staged rows, beside the query; a full disk ends the lease.
 
         A lease that is about to hand over leaves the care to its successor: its end would be waited for.
         """
         if self._care is not None and self._care.done():
-            self._care.result()
+            self._settle_care(self._care)
             self._care = None
         if self._care is not None:
             return
@@ -417,6 +429,22 @@ class _Lease:
             self._care = self._pulse.beside(self._care_for_tables)
         elif waiting_jobs(self._settings):
             self._care = self._pulse.beside(self._commit_waiting)
+
+    def _settle_care(self, care: Future[None]) -> None:
+        """Scoring goes on without care for a while, which is better than a stream that restarts without end."""
+        try:
+            care.result()
+        except (SentimentError, DeltaError, PySparkException, OSError) as error:
+            if disk_is_full(error):
+                raise
+            log.warning("The care for the tables failed and is tried again: %s", first_line(error))
+            alert(
+                self._settings,
+                _CARE_FAILS,
+                f"The care for the stream's tables fails ({first_line(error)}); scoring goes on.",
+            )
+        else:
+            clear(self._settings, _CARE_FAILS)
 
     def _care_for_tables(self) -> None:
         care_for_tables(self._spark, self._settings, self._sink)

@@ -113,11 +113,22 @@ def first_offsets(settings: Settings) -> Offsets:
 
 def read_dead_letter_position(settings: Settings, pair_id: str) -> Offsets | None:
     """Up to where the dead letters of this pair are complete; ``None`` when nothing readable says so."""
+    found = _read_dead_letter_file(settings)
+    return found[1] if found is not None and found[0] == pair_id else None
+
+
+def dead_letters_are_behind(settings: Settings) -> bool:
+    """Whether messages were committed past whose dead letters may not be written yet."""
+    committed, found = committed_offsets(settings), _read_dead_letter_file(settings)
+    complete = first_offsets(settings) if found is None else found[1]
+    return any(end > complete.get(partition, 0) for partition, end in committed.items())
+
+
+def _read_dead_letter_file(settings: Settings) -> tuple[str, Offsets] | None:
     try:
         content = json.loads(_dead_letter_file(settings).read_text(encoding="utf-8"))
-        if content["pair_id"] != pair_id:
-            return None
-        return {int(partition): int(offset) for partition, offset in content["offsets"].items()}
+        offsets = {int(partition): int(offset) for partition, offset in content["offsets"].items()}
+        return str(content["pair_id"]), offsets
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 

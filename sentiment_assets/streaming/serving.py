@@ -20,6 +20,8 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.spark.compiled.model import CompiledModel, made_with
 from sentiment_assets.spark.features import VARIANTS
 from sentiment_assets.spark.scoring import Model, score
+from sentiment_assets.streaming.heartbeat import read_heartbeat, read_standby
+from sentiment_assets.streaming.staging import models_of_jobs
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +88,12 @@ def reason_not_to_serve(store: ModelStore) -> str | None:
     return None
 
 
+def models_in_use(settings: Settings) -> set[str]:
+    """Versions that a stream scores with, or that a rescore or backfill may go on with."""
+    streams = [beat for beat in (read_heartbeat(settings), read_standby(settings)) if beat and beat.running]
+    return {beat.model_version for beat in streams if beat.model_version} | models_of_jobs(settings)
+
+
 def neutral_band(settings: Settings, version: str) -> float:
     """Half the width of the band in which rows that a version scores are called neutral; 0: none.
 
@@ -115,7 +123,7 @@ def serve(spark: SparkSession, settings: Settings, version: str) -> Served:
     store = ModelStore(settings.models)
     store.folder(version)
     check_fit(store, version)
-    scorer, folder = store.scorer(version)
+    scorer, folder = store.scorer(version, deep=True)
     band = neutral_band(settings, version)
     reason = scorer.reason
     if scorer.compiled:

@@ -13,6 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,13 +183,36 @@ def waiting_jobs(settings: Settings) -> list[str]:
     return sorted(ready.parent.name for ready in folder.glob(f"*/{_READY}"))
 
 
+def remove_abandoned(settings: Settings) -> int:
+    """Remove what jobs staged that nobody went on with for a week; returns how many."""
+    removed = 0
+    for folder in (settings.root / "staging").glob("*"):
+        with suppress(OSError):
+            # A piece that is complete changes the folder.
+            abandoned = time.time() - folder.stat().st_mtime > _PLAN_SECONDS
+            if abandoned and not (folder / _READY).exists():
+                shutil.rmtree(folder)
+                removed += 1
+    return removed
+
+
+def models_of_jobs(settings: Settings) -> set[str]:
+    """Versions that jobs score with which are not done; the same command goes on with them."""
+    found = set()
+    for plan in (settings.root / "staging").glob(f"*/{_PLAN}"):
+        with suppress(OSError, ValueError, KeyError):
+            if not (plan.parent / _DONE).exists():
+                found.add(str(json.loads(plan.read_text(encoding="utf-8"))["model_version"]))
+    return found
+
+
 def commit_waiting(spark: SparkSession, settings: Settings) -> None:
     """Commit what is staged; only the holder of the stream's lock may call it. A failure is noted, not raised."""
     for job in waiting_jobs(settings):
         staging = Staging(settings, job)
         try:
             versions = _commit(spark, settings, staging)
-        except (SentimentError, DeltaError) as error:
+        except (SentimentError, DeltaError, OSError) as error:
             log.warning("The job %s could not be committed: %s", job, error)
             (staging.folder / _FAILED).write_text(str(error), encoding="utf-8")
         else:
@@ -219,6 +243,9 @@ def _commit_table(spark: SparkSession, settings: Settings, staging: Staging, pla
     with writer_lock(path), explained():
         version = _committed(path, plan.token)
         if version is not None:
+            # Whoever committed it may have been killed before this.
+            with suppress(DeltaError):
+                _keep_what_was_before(path, version)
             return version
         staged = spark.read.schema(table.spark_schema()).parquet(
             *(str(staging.folder / piece / name) for piece in plan.pieces)
@@ -240,10 +267,13 @@ def _commit_table(spark: SparkSession, settings: Settings, staging: Staging, pla
             .save(str(path))
         )
         version = _committed(path, plan.token) or table_version(path)
-        if version > 0:
-            # What was there before stays readable.
-            pin(path, version - 1)
+        _keep_what_was_before(path, version)
         return version
+
+
+def _keep_what_was_before(path: Path, version: int) -> None:
+    if version > 0:
+        pin(path, version - 1)
 
 
 def _committed(path: Path, token: str) -> int | None:

@@ -6,7 +6,7 @@ Does not belong here: reading those facts or carrying out the decision (``defs``
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import takewhile
 from typing import Self
@@ -86,7 +86,7 @@ class SupervisorPolicy:
     startup_timeout
         A run may take so long from its start to its first heartbeat (Spark's JVM, a busy machine).
     ending_timeout
-        A run that has handed over may take so long for its checks of the tables; it writes nothing any more.
+        A run whose stream has ended may take so long for its checks of the tables; it writes nothing any more.
     backoff_base, backoff_factor, backoff_max
         Wait after the n-th failure in a row: ``base * factor ** (n - 1)``, at most ``max``.
     handover
@@ -153,11 +153,13 @@ class Launch:
     attempt: int
     succeeds: str | None = None
     """Run that goes on until this one is ready; ``None``: nothing runs."""
+    after: str = ""
+    """The newest run that was known: leases are numbered from the runs that have a number, which may be none."""
 
     @property
     def run_key(self) -> str:
         """Dagster never launches a run key twice, failed runs included."""
-        return f"stream-lease-{self.lease}-attempt-{self.attempt}"
+        return f"stream-lease-{self.lease}-attempt-{self.attempt}-after-{self.after[:8] or 'none'}"
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,11 @@ class Skip:
 
     reason: str
     situation: Situation
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs, because there is nothing to do or it is not known what."""
+        return self.situation in (Situation.NO_MODEL, Situation.NO_BROKER, Situation.IDLE)
 
 
 @dataclass(frozen=True)
@@ -222,6 +229,19 @@ def decide(
     Launch, Skip or Reap
         Each with its reason.
     """
+    decision = _decide(now, runs, heartbeat, model, lag, policy, standby)
+    return replace(decision, after=runs[0].run_id) if isinstance(decision, Launch) and runs else decision
+
+
+def _decide(
+    now: float,
+    runs: Sequence[RunRecord],
+    heartbeat: Heartbeat | None,
+    model: str | None,
+    lag: int | None,
+    policy: SupervisorPolicy,
+    standby: Heartbeat | None,
+) -> Decision:
     active = [run for run in reversed(runs) if not run.status.is_finished]
     skips: list[Skip] = []
     for run in active:
@@ -233,6 +253,12 @@ def decide(
         own = _own(active[0], heartbeat)
         if len(active) == 1 and own is not None and skips[0].situation is Situation.RUNNING:
             return _consider_successor(now, active[0], own, runs, model, lag, policy) or skips[0]
+        if len(active) == 1 and own is not None and own.phase is Phase.STOPPED and own.hands_over:
+            # Its checks of the tables may take minutes; its locks are free.
+            over = replace(active[0], status=RunStatus.SUCCESS, ended_at=own.at)
+            known = [over if run is active[0] else run for run in runs]
+            following = _consider_launch(now, known, model, lag, policy)
+            return following if isinstance(following, Launch) else skips[0]
         return skips[0]
     if heartbeat is not None and _is_fresh(now, heartbeat, policy):
         return Skip(_describe_writer(heartbeat), Situation.FOREGROUND)
@@ -242,7 +268,7 @@ def decide(
 def _took_over_from(run: RunRecord, heartbeat: Heartbeat) -> bool:
     """Whether the stream of a later lease goes on where the run, which had begun, has stopped."""
     later = run.lease is not None and heartbeat.lease is not None and heartbeat.lease > run.lease
-    return later and heartbeat.took_over_at is not None and heartbeat.running and run.progressed
+    return later and heartbeat.running and run.progressed
 
 
 def _own(run: RunRecord, *heartbeats: Heartbeat | None) -> Heartbeat | None:
@@ -305,7 +331,7 @@ def _judge_active(
                 Situation.ENDING if canceling else Situation.STARTING,
             )
         if heartbeat is not None and _took_over_from(run, heartbeat):
-            since = now - (heartbeat.took_over_at or now)
+            since = now - (heartbeat.took_over_at or heartbeat.started_at or now)
             if abs(since) <= policy.ending_timeout:
                 return Skip(f"{run.name} has handed over and ends.", Situation.ENDING)
             return Reap(
@@ -315,7 +341,8 @@ def _judge_active(
         return Reap(run.run_id, f"{run.name} never gave a heartbeat{other}.", canceled=canceling)
     age = now - own.at
     if own.phase is Phase.STOPPED:
-        if abs(age) <= policy.heartbeat_timeout:
+        # Its checks of the tables may take minutes.
+        if abs(age) <= (policy.heartbeat_timeout if own.alive is False else policy.ending_timeout):
             return Skip(f"{run.name} is ending ({own.state}).", Situation.ENDING)
         return Reap(
             run.run_id, f"{run.name} reported its end {age:.0f} s ago but never finished.", canceling, own
@@ -345,8 +372,10 @@ def _consider_launch(
 ) -> Launch | Skip:
     """Nothing runs: say why it stays so, or launch."""
     lease = max((run.lease or 0 for run in runs), default=0) + 1
-    # Who cancels a run that only stood by wants no spare stream; that is no word about the stream.
-    spare = [run for run in runs if run.status is RunStatus.CANCELED and run.succeeds and not run.progressed]
+    # What became of a run that only stood by is no word about the stream: who cancels it wants no spare one, and where
+    # two did not fit beside each other one may.
+    in_vain = (RunStatus.CANCELED, RunStatus.FAILURE)
+    spare = [run for run in runs if run.status in in_vain and run.succeeds and not run.progressed]
     runs = [run for run in runs if not run.stood_down and run not in spare]
     last = runs[0] if runs else None
     if last is not None and last.status is RunStatus.CANCELED and not policy.forgives(last.last_change):

@@ -1,9 +1,13 @@
 """The sensor that keeps the stream alive, against a real Dagster instance and its run records."""
 
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
+import psutil
 import pyarrow as pa
 import pytest
 from dagster import (
@@ -26,15 +30,27 @@ from deltalake import write_deltalake
 from sentiment_assets import keys
 from sentiment_assets.build import build_definitions, build_resources
 from sentiment_assets.defs.checks import few_messages_are_dead_letters
-from sentiment_assets.defs.predictions import stream_runs
+from sentiment_assets.local.instance import open_instance
+from sentiment_assets.local.stopping import end_stream, reason_to_stay_down
 from sentiment_assets.models.manifest import Draft, Source
 from sentiment_assets.models.store import ModelStore
 from sentiment_assets.resources.orphans import fail_orphaned_runs
-from sentiment_assets.runtime.identity import process_is_gone, process_tag
+from sentiment_assets.resources.stream_runs import stream_runs
+from sentiment_assets.runtime.identity import process_is_gone, process_tag, start_of
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.mending import DeadLetter
 from sentiment_assets_tests.letters import put_aside
 from sentiment_assets_tests.webhook import listening, with_webhook
+
+GOES_ON = """
+import time
+print("begun", flush=True)
+while True:
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
 
 
 @pytest.fixture
@@ -81,6 +97,85 @@ def test_without_a_broker_the_sensor_names_the_command(settings: Settings, insta
     answer = tick(settings, instance)
     assert isinstance(answer, SkipReason)
     assert "sentiment-assets status" in (answer.skip_message or "")
+
+
+def test_a_damaged_pointer_to_the_model_is_said_and_told_and_what_runs_is_looked_after(
+    settings: Settings, instance: DagsterInstance
+) -> None:
+    (settings.models / "chosen.json").write_text("{")
+    orphan = create_run_for_test(
+        instance,
+        job_name=keys.JOB_SCORE_STREAM,
+        status=DagsterRunStatus.STARTED,
+        tags={keys.TAG_ROLE: keys.JOB_SCORE_STREAM},
+    )
+    with listening() as webhook:
+        watched = with_webhook(settings, webhook.url)
+        first = tick(watched, instance)
+        instance.report_run_failed(orphan)
+        second = tick(watched, instance)
+    assert isinstance(first, SkipReason)
+    assert orphan.run_id[:8] in (first.skip_message or "")
+    assert isinstance(second, SkipReason)
+    assert "chosen.json" in (second.skip_message or "")
+    (told,) = webhook.got
+    assert "chosen.json" in told["text"]
+
+
+def test_a_stream_that_fails_often_is_told_although_it_recovers(
+    settings: Settings, instance: DagsterInstance
+) -> None:
+    for lease in range(1, 6):
+        run = create_run_for_test(
+            instance,
+            job_name=keys.JOB_SCORE_STREAM,
+            status=DagsterRunStatus.STARTED,
+            tags={keys.TAG_ROLE: keys.JOB_SCORE_STREAM, keys.TAG_LEASE: str(lease)},
+        )
+        instance.add_run_tags(run.run_id, {keys.TAG_RUN: run.run_id, keys.TAG_PROGRESSED: "true"})
+        instance.report_run_failed(run)
+    with listening() as webhook:
+        for _ in range(2):
+            tick(with_webhook(settings, webhook.url), instance)
+    (told,) = webhook.got
+    assert "5 runs of the stream failed within an hour" in told["text"]
+
+
+def test_the_end_of_the_main_job_is_no_failure_of_what_it_ended(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _instance_of(settings, monkeypatch) as instance:
+        starting, canceled = (
+            create_run_for_test(
+                instance,
+                job_name=keys.JOB_SCORE_STREAM,
+                status=status,
+                tags={keys.TAG_ROLE: keys.JOB_SCORE_STREAM, keys.TAG_LEASE: str(lease)},
+            )
+            for lease, status in enumerate((DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING), 1)
+        )
+        end_stream(settings, "the main job ends", 1)
+        instance.report_run_failed(starting)
+        instance.report_run_canceled(canceled)
+        records = {record.run_id: record for record in stream_runs(instance)}
+        assert records[starting.run_id].stood_down
+        assert not records[canceled.run_id].stood_down
+
+
+def test_why_the_stream_stays_down_until_a_person_acts(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with _instance_of(settings, monkeypatch) as instance:
+        assert reason_to_stay_down(settings, instance) is None
+        run = create_run_for_test(
+            instance,
+            job_name=keys.JOB_SCORE_STREAM,
+            status=DagsterRunStatus.STARTED,
+            tags={keys.TAG_ROLE: keys.JOB_SCORE_STREAM, keys.TAG_LEASE: "1"},
+        )
+        assert reason_to_stay_down(settings, instance) is None
+        instance.report_run_canceled(run)
+        assert "cancelled by a person" in (reason_to_stay_down(settings, instance) or "")
 
 
 def test_an_open_circuit_is_told_to_the_webhook_once(settings: Settings, instance: DagsterInstance) -> None:
@@ -180,6 +275,39 @@ def test_a_cancelled_run_whose_process_is_gone_stays_a_cancelled_one(instance: D
     found = instance.get_run_by_id(run.run_id)
     assert found is not None
     assert found.status == DagsterRunStatus.CANCELED
+
+
+def test_a_run_that_goes_on_after_a_person_asked_for_its_end_is_interrupted_once(
+    instance: DagsterInstance,
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", GOES_ON], stdout=subprocess.PIPE, text=True) as child:
+        try:
+            assert child.stdout is not None
+            child.stdout.readline()
+            process = psutil.Process(child.pid)
+            tag = f"{process_tag().split('/', maxsplit=1)[0]}/{child.pid}/{start_of(process):.2f}"
+            run = executed_by(instance, tag, DagsterRunStatus.CANCELING)
+            fail_orphaned_runs(instance)
+            storage = instance.run_storage
+            assert isinstance(storage, SqliteRunStorage)
+            with storage.connect() as connection:
+                connection.execute(RunsTable.update().values(update_timestamp=datetime(2024, 1, 1)))
+            for _ in range(3):
+                assert fail_orphaned_runs(instance) == []
+            assert child.stdout.readline() == "interrupted\n"
+            found = instance.get_run_by_id(run.run_id)
+            assert found is not None
+            assert found.status == DagsterRunStatus.CANCELING
+        finally:
+            child.kill()
+        assert child.stdout.read() == ""
+
+
+@contextmanager
+def _instance_of(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
+    with open_instance(settings) as made:
+        yield made
 
 
 def test_a_process_of_another_machine_is_never_declared_dead() -> None:

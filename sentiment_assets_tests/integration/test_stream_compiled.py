@@ -1,5 +1,7 @@
 """The stream scores with the compiled model when it may, with the pipeline when it may not, and says which and why."""
 
+import shutil
+
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import SparkSession
@@ -128,6 +130,21 @@ def test_executors_that_cannot_read_the_tables_are_noticed_before_the_first_batc
     finally:
         compile_version(spark, live, version)
     assert served.scorer.startswith("MLlib pipeline (the kernel does not run here: ")
+
+
+def test_a_compilation_that_breaks_off_is_no_verdict_and_leaves_what_serves(
+    spark: SparkSession, live: Settings, version: str
+) -> None:
+    store, no_texts = ModelStore(live.models), spark.range(1)
+    assert compile_version(spark, live, version, no_texts).compiled
+    assert store.scorer(version, deep=True)[0].compiled
+    shutil.rmtree(store.root / version / "compiled")
+    try:
+        scorer = compile_version(spark, live, version, no_texts)
+    finally:
+        compile_version(spark, live, version)
+    assert (scorer.compiled, is_compiled_here(spark, scorer)) == (False, False)
+    assert scorer.reason.startswith("compiling it failed: ")
 
 
 def test_a_model_without_a_kernel_is_served_by_its_pipeline(spark: SparkSession, live: Settings) -> None:

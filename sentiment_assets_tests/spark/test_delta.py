@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, write_deltalake
 
 from sentiment_assets.failures import TableError
 from sentiment_assets.lake.log import pin, trim
 from sentiment_assets.lake.opening import open_table
-from sentiment_assets.resources.provenance import Provenance, read_provenance
+from sentiment_assets.resources.provenance import Provenance, read_provenance, same_provenance
 from sentiment_assets.schemas import Column, Table
 from sentiment_assets.settings import location
 from sentiment_assets.spark import delta
@@ -236,6 +237,17 @@ def test_the_nightly_care_does_not_make_a_table_forget_what_it_was_made_of(spark
         delta.vacuum(spark, path)
     assert delta.table_version(path) == version
     assert read_provenance(path).source_note == "made up"
+
+
+def test_parts_of_different_splits_are_not_taken_for_one(tmp_path):
+    for name, split in (("train", "1"), ("test", "1"), ("test of another", "2")):
+        provenance = Provenance(split, "file", "tweets.csv", "made up", "all rows", 0.2, int(split))
+        stated = json.dumps({"provenance": provenance.as_dict()})
+        properties = CommitProperties(custom_metadata={"userMetadata": stated})
+        write_deltalake(tmp_path / name, pa.table({"label": [1.0]}), commit_properties=properties)
+    assert same_provenance(tmp_path / "train", tmp_path / "test").seed == 1
+    with pytest.raises(TableError, match="train and test of another are parts of different splits"):
+        same_provenance(tmp_path / "train", tmp_path / "test of another")
 
 
 def test_local_properties_are_for_a_table_on_this_machine(path, tmp_path):

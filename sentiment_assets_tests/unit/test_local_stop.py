@@ -28,11 +28,29 @@ def stop() -> Iterator[_Stop]:
         yield stop
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_asks_for_an_orderly_end(stop: _Stop, number: signal.Signals) -> None:
     os.kill(os.getpid(), number)
     assert stop.wait(5)
     assert not stop.hurried
+
+
+def test_a_terminal_that_is_closed_after_ctrl_c_does_not_hurry_the_end(stop: _Stop) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGHUP)
+    assert stop.wait(5)
+    assert not stop.hurried
+
+
+def test_nohup_is_respected() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = _Stop(orderly=True)
+        with _signals(stop):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.asked
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_during_the_start_interrupts_it_and_what_runs_is_ended_in_order(stop: _Stop) -> None:

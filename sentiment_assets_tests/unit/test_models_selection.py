@@ -161,8 +161,41 @@ def test_the_chosen_model_is_not_promoted_again():
     assert (decision.action, decision.version) == ("keep", "same")
 
 
-def test_a_current_model_without_figures_is_replaced():
-    assert decide([model("new", 0.75)], model("old", None)).version == "new"
+def test_a_current_model_that_nothing_compares_with_stays_unless_a_person_says_otherwise():
+    decision = decide([model("new", 0.75)], model("old", None))
+    assert (decision.action, decision.version) == ("keep", "old")
+    assert "promote it by name" in decision.reason
+    assert decide([model("new", 0.75)], model("old", None), force=True).version == "new"
+
+
+def test_the_same_figures_lead_to_the_same_choice_whoever_was_first():
+    # Within one standard error, so the area under the curve decides, although the other gains enough.
+    regression = model("regression", 0.8158, selection_n=15_000, selection_auc=0.8977)
+    svm = model("svm", 0.8170, algorithm="linear_svm", selection_n=15_000, selection_auc=0.8945)
+    again = model("regression again", 0.8158, selection_n=15_000, selection_auc=0.8977)
+    assert decide([regression, svm]).version == "regression"
+    decision = decide([again, svm], regression)
+    assert (decision.action, decision.version) == ("keep", "regression")
+
+
+def test_a_leak_on_all_test_rows_is_refused_too():
+    leaky = model("leaky", 0.899)
+    leaky = leaky.with_metrics(leaky.metrics | {"accuracy": 0.901})
+    decision = decide([leaky, model("sound", 0.81)])
+    assert (decision.version, [refusal.version for refusal in decision.refused]) == ("sound", ["leaky"])
+
+
+def test_what_was_rolled_back_does_not_come_back_by_itself_nor_made_the_same_way():
+    bad, current = model("bad", 0.82), model("current", 0.80, variant="counts")
+    made_again = model("made again", 0.82).model_copy(update={"params": {"features": "others"}})
+    other_data = made_again.model_copy(update={"data_version": "d2", "version": "other data"})
+    for candidate in (bad, made_again):
+        decision = decide([candidate], current, withdrawn=[bad])
+        assert (decision.action, decision.version) == ("keep", "current")
+        assert "rolled back" in decision.reason
+        assert decide([candidate], current, withdrawn=[bad], force=True).version == candidate.version
+    assert decide([bad, model("next", 0.81, variant="hashing")], current, withdrawn=[bad]).version == "next"
+    assert decide([other_data], current, withdrawn=[bad]).version == "other data"
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0, 1))

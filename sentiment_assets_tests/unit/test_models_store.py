@@ -200,6 +200,41 @@ def test_pruning_keeps_the_newest_of_each_name_the_chosen_and_the_lately_chosen(
     assert store.rollback() == old
 
 
+def test_pruning_keeps_what_scores_just_now_and_five_models_to_go_back_to(store):
+    used, *versions = [saved(store) for _ in range(9)]
+    for version in versions:
+        store.promote(version, "a test")
+    store.rollback()
+    store.rollback()
+    store.promote(versions[5], "promoted again")
+    others = [saved(store) for _ in range(3)]
+    assert store.prune(keep=3, in_use={used}) == []
+    assert store.prune(keep=3) == [used]
+    assert {m.version for m in store.versions()} == {*versions, *others}
+
+
+def test_what_was_rolled_back_is_known_until_it_is_promoted_again(store):
+    first, second = promoted(store, 2)
+    store.rollback()
+    assert [m.version for m in store.withdrawn()] == [second]
+    store.promote(second, "it was good after all")
+    assert store.withdrawn() == []
+    assert first in {m.version for m in store.versions()}
+
+
+def test_tables_whose_bytes_have_changed_do_not_serve(store):
+    version = saved(store)
+
+    def write(folder):
+        (folder / "numbers.json").write_text("[1]")
+        return Scorer(compiled=True, reason="it was shown")
+
+    store.attach_scorer(version, write)
+    assert store.scorer(version, deep=True)[0].compiled
+    (store.root / version / "compiled" / "numbers.json").write_text("[2]")
+    assert not store.scorer(version, deep=True)[0].compiled
+
+
 def test_pruning_keeps_the_features_of_the_models_that_stay(store):
     used = saved(store, kind="features", name="nb_ngrams")
     chosen = saved(store, params={"features": used})

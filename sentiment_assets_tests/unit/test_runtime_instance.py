@@ -6,9 +6,18 @@ import sys
 
 import pytest
 
-from sentiment_assets.failures import SetupError
+from sentiment_assets.failures import SetupError, TrainingError
+from sentiment_assets.resources.spark import SparkResource
 from sentiment_assets.runtime.instance import only_one
 from sentiment_assets.settings import Settings
+
+TRAINS = """
+import sys
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("trains", flush=True)
+    sys.stdin.read()
+"""
 
 SECOND = """
 from sentiment_assets.failures import SetupError
@@ -57,3 +66,16 @@ def test_other_activities_are_not_locked_out(settings: Settings) -> None:
 def test_the_same_activity_twice_in_one_process_is_refused(settings: Settings) -> None:
     with only_one(settings, "up"), pytest.raises(SetupError), only_one(settings, "up"):
         pass
+
+
+def test_a_second_training_is_refused_before_it_writes_anything(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentiment_assets.resources.spark._PATIENCE_SECONDS", 0.1)
+    command = [sys.executable, "-c", TRAINS, str(settings.run / "training.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "trains\n"
+        with pytest.raises(TrainingError, match=r"Another training is under way .*terminate its run"):
+            SparkResource(settings, "training").session()
+        first.communicate("")

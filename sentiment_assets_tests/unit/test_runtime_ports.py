@@ -7,9 +7,18 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from requests.utils import should_bypass_proxies
 
 from sentiment_assets.failures import SetupError
-from sentiment_assets.runtime.ports import free_port, is_free, require_free_port, wait_for_port
+from sentiment_assets.runtime.ports import (
+    free_port,
+    in_url,
+    is_free,
+    reachable,
+    require_free_port,
+    spare_loopback,
+    wait_for_port,
+)
 
 
 @pytest.fixture
@@ -60,3 +69,31 @@ def test_a_port_that_is_a_clients_near_end_is_waited_for(taken: int) -> None:
 
 def test_a_port_of_another_server_is_not_waited_for(taken: int) -> None:
     assert not wait_for_port(taken, 10_000)
+
+
+@pytest.mark.parametrize(
+    ("listens_on", "shown", "asked"),
+    [
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "0.0.0.0", "127.0.0.1"),  # noqa: S104
+        ("::", "[::]", "[::1]"),
+        ("fd00::2", "[fd00::2]", "[fd00::2]"),
+        ("box.example.org", "box.example.org", "box.example.org"),
+    ],
+)
+def test_the_address_of_a_server_in_a_url(listens_on: str, shown: str, asked: str) -> None:
+    assert (in_url(listens_on), reachable(listens_on)) == (shown, asked)
+
+
+def test_no_proxy_is_asked_for_this_machines_own_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.setenv(name.upper(), "")
+    spare_loopback()
+    assert os.environ["no_proxy"] == ""
+    monkeypatch.setenv("https_proxy", "http://192.0.2.1:3128")
+    monkeypatch.setenv("no_proxy", "example.org,localhost")
+    spare_loopback()
+    assert os.environ["no_proxy"] == "example.org,localhost,127.0.0.1,::1"
+    assert os.environ["NO_PROXY"] == "127.0.0.1,localhost,::1"
+    assert should_bypass_proxies("http://127.0.0.1:3000/server_info", None)

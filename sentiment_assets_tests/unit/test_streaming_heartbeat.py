@@ -47,7 +47,8 @@ def test_a_reused_pid_is_not_taken_for_the_stream(settings: Settings) -> None:
     write_heartbeat(settings, dataclasses.replace(me, create_time=me.create_time - 1000))
     heartbeat = read_heartbeat(settings)
     assert heartbeat is not None
-    assert heartbeat.alive is None
+    assert heartbeat.alive is False
+    assert not heartbeat.running
 
 
 def test_a_wall_clock_set_forward_does_not_age_the_heartbeat(settings: Settings) -> None:

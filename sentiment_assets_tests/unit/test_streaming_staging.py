@@ -7,7 +7,14 @@ import pytest
 
 from sentiment_assets.failures import StreamError
 from sentiment_assets.settings import Settings
-from sentiment_assets.streaming.staging import Plan, Staging, commit_waiting, waiting_jobs
+from sentiment_assets.streaming.staging import (
+    Plan,
+    Staging,
+    commit_waiting,
+    models_of_jobs,
+    remove_abandoned,
+    waiting_jobs,
+)
 
 
 def never() -> Plan:
@@ -49,3 +56,24 @@ def test_what_an_earlier_command_left_answers_for_a_while_only(
     os.utime(staging.folder / file, (then, then))
     staging.forget_if_stale()
     assert staging.folder.exists() == stays
+
+
+def test_what_nobody_went_on_with_for_a_week_is_removed(settings: Settings) -> None:
+    names = ("new", "old", "old but to be committed")
+    for name in names:
+        folder = Staging(settings, name).folder
+        (folder / "piece-0").mkdir(parents=True)
+        if name.endswith("committed"):
+            Staging(settings, name).ready()
+        then = time.time() - (7 * 86_400 if name.startswith("old") else 86_400)
+        os.utime(folder, (then, then))
+    assert remove_abandoned(settings) == 1
+    assert [Staging(settings, name).folder.exists() for name in names] == [True, False, True]
+
+
+def test_the_models_of_jobs_that_go_on_are_known(settings: Settings) -> None:
+    assert models_of_jobs(settings) == set()
+    for name in ("done", "begun"):
+        Staging(settings, name).open(lambda name=name: Plan(name, name, f"model of {name}", {}, {}))
+    (Staging(settings, "done").folder / "done.json").write_text("{}")
+    assert models_of_jobs(settings) == {"model of begun"}

@@ -22,6 +22,7 @@ from sentiment_assets.streaming.positions import (
     Position,
     checkpoint,
     committed_position,
+    dead_letters_are_behind,
     first_offsets,
     read_dead_letter_position,
     write_dead_letter_position,
@@ -138,6 +139,16 @@ def test_the_position_of_dead_letters_is_believed_only_for_its_own_pair(settings
     write_dead_letter_position(settings, "pair", {0: 3})
     assert read_dead_letter_position(settings, "pair") == {0: 3}
     assert read_dead_letter_position(settings, "another") is None
+
+
+def test_dead_letters_behind_the_committed_position_are_known_without_a_stream(settings: Settings) -> None:
+    assert not dead_letters_are_behind(settings)
+    plan(settings, 0, '{"tweets":{"0":5,"1":2}}')
+    assert dead_letters_are_behind(settings)
+    write_dead_letter_position(settings, "pair", {0: 5, 1: 1})
+    assert dead_letters_are_behind(settings)
+    write_dead_letter_position(settings, "pair", {0: 5, 1: 2})
+    assert not dead_letters_are_behind(settings)
 
 
 def test_the_audit_counts_gaps_duplicates_and_dead_letters_under_way(settings: Settings) -> None:

@@ -153,8 +153,32 @@ def test_a_run_that_says_it_has_stopped_has_time_to_finish() -> None:
 
 
 def test_a_run_that_stopped_long_ago_but_never_finished_is_reaped() -> None:
-    answer = decision(run("STARTED"), heartbeat=beat(age=91, phase=Phase.STOPPED))
+    answer = decision(run("STARTED"), heartbeat=beat(age=601, phase=Phase.STOPPED))
     assert isinstance(answer, Reap)
+    answer = decision(run("STARTED"), heartbeat=beat(age=91, phase=Phase.STOPPED, alive=False))
+    assert isinstance(answer, Reap)
+
+
+def test_checks_of_the_tables_may_take_minutes_and_keep_nobody_from_scoring() -> None:
+    checking = run("STARTED", lease=7, progressed=True)
+    over = beat(age=300, phase=Phase.STOPPED, lease=7, hands_over=True)
+    assert skipped(decision(checking, heartbeat=over, lag=0)).situation is Situation.ENDING
+    answer = decision(checking, heartbeat=over)
+    assert isinstance(answer, Launch)
+    assert (answer.lease, answer.attempt, answer.succeeds) == (8, 1, None)
+    # The next lease writes the heartbeat now.
+    following = beat(run_id="22222222-bbbb", lease=8, started_at=NOW - 100)
+    known = run("STARTED", "22222222-bbbb", lease=8, created_at=NOW - 100)
+    answer = decision(known, checking, heartbeat=following)
+    assert skipped(answer).situation is Situation.ENDING
+    answer = decision(known, checking, heartbeat=replace(following, started_at=NOW - 700))
+    assert isinstance(answer, Reap)
+    assert answer.run_id == checking.run_id
+
+
+def test_a_stream_that_a_person_stopped_is_not_followed_while_it_is_checked() -> None:
+    stopped = beat(age=20, phase=Phase.STOPPED, lease=7, hands_over=False)
+    assert skipped(decision(run("STARTED", lease=7), heartbeat=stopped)).situation is Situation.ENDING
 
 
 def test_a_run_being_cancelled_is_waited_for() -> None:
@@ -290,8 +314,16 @@ def test_two_supervisors_ask_for_the_same_run_and_a_later_one_for_another() -> N
     assert isinstance(first, Launch)
     assert isinstance(again, Launch)
     assert isinstance(later, Launch)
-    assert first.run_key == again.run_key == "stream-lease-8-attempt-1"
-    assert later.run_key == "stream-lease-9-attempt-2"
+    assert first.run_key == again.run_key == "stream-lease-8-attempt-1-after-11111111"
+    assert later.run_key == "stream-lease-9-attempt-2-after-ffffffff"
+
+
+def test_runs_without_a_lease_number_do_not_make_a_run_key_come_again() -> None:
+    by_hand = [run("SUCCESS", f"{number}2345678-cccc", ended_at=NOW - 10) for number in range(2)]
+    first, second = decision(by_hand[0]), decision(by_hand[1], by_hand[0])
+    assert isinstance(first, Launch)
+    assert isinstance(second, Launch)
+    assert first.run_key != second.run_key
 
 
 def ready(left: float = 500.0, **fields: Any) -> Heartbeat:
@@ -356,6 +388,16 @@ def test_a_successor_that_failed_is_tried_again_after_the_backoff_and_not_for_ev
     assert (again.lease, again.attempt) == (9, 2)
     often = [failed(age=900, lease=lease) for lease in (10, 9, 8)]
     assert isinstance(decision(*often, alone, heartbeat=soon), Skip)
+
+
+def test_successors_that_found_no_room_do_not_keep_a_stream_down_that_was_well() -> None:
+    in_vain = [failed(40 - n, f"{n}fffffff-aaaa", lease=12 - n, succeeds=True) for n in range(3)]
+    answer = decision(*in_vain, run("SUCCESS", lease=7, ended_at=NOW - 1, progressed=True))
+    assert isinstance(answer, Launch)
+    assert (answer.attempt, answer.succeeds) == (1, None)
+    # One that took over and scored, or that was launched while nothing ran, counts.
+    alone = [replace(one, succeeds=False) for one in in_vain]
+    assert skipped(decision(*alone)).situation is Situation.CIRCUIT_OPEN
 
 
 def test_a_successor_that_a_person_cancelled_is_not_launched_again_for_this_lease() -> None:
