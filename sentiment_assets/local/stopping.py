@@ -3,10 +3,12 @@
 Belongs here: the request and the wait for the run's own end. Does not belong here: which processes follow.
 """
 
+import logging
 import threading
 import time
 
-from dagster import DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster import DagsterError, DagsterInstance, DagsterRunStatus, RunsFilter
+from sqlalchemy.exc import SQLAlchemyError
 
 from sentiment_assets.keys import (
     JOB_SCORE_STREAM,
@@ -22,6 +24,8 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.heartbeat import read_heartbeat, read_standby, request_stop
 from sentiment_assets.streaming.supervisor import Situation, Skip, SupervisorPolicy, decide
 
+log = logging.getLogger(__name__)
+
 _UNDER_WAY = [DagsterRunStatus.STARTED, DagsterRunStatus.STARTING]
 _RUNNING = [*_UNDER_WAY, DagsterRunStatus.CANCELING]
 
@@ -32,18 +36,27 @@ def end_stream(settings: Settings, reason: str, seconds: float) -> None:
     The record comes after the last batch: a run whose process is ended in between would be taken for failed.
     """
     heartbeat = read_heartbeat(settings)
-    with open_instance(settings) as instance:
-        if heartbeat is not None and heartbeat.running:
-            request_stop(settings, reason)
+    running = heartbeat is not None and heartbeat.running
+    if running:
+        request_stop(settings, reason)
+    try:
+        with open_instance(settings) as instance:
             pause = threading.Event()
             deadline = time.monotonic() + seconds
-            while time.monotonic() < deadline and _stream_runs(instance):
+            while running and time.monotonic() < deadline and _stream_runs(instance):
                 pause.wait(0.2)
-        # Not one that a person cancels: that is respected.
-        for run in instance.get_runs(RunsFilter(statuses=_UNDER_WAY)):
-            # It did not come to score yet, or not to its end: that is no failure which the next start waits for.
-            if run.tags.get(TAG_ROLE, "").startswith((JOB_SCORE_STREAM, ROLE_OF_SINK)):
-                instance.add_run_tags(run.run_id, {TAG_STOOD_DOWN: "true", TAG_RUN: run.run_id})
+            _stand_down(instance)
+    except (SQLAlchemyError, DagsterError, OSError) as error:
+        # The processes have to end all the same.
+        log.warning("Dagster's database could not be told of the end (%s).", type(error).__name__)
+
+
+def _stand_down(instance: DagsterInstance) -> None:
+    """Mark what did not come to score yet, or not to its end: that is no failure which the next start waits for."""
+    # Not one that a person cancels: that is respected.
+    for run in instance.get_runs(RunsFilter(statuses=_UNDER_WAY)):
+        if run.tags.get(TAG_ROLE, "").startswith((JOB_SCORE_STREAM, ROLE_OF_SINK)):
+            instance.add_run_tags(run.run_id, {TAG_STOOD_DOWN: "true", TAG_RUN: run.run_id})
 
 
 def reason_to_stay_down(settings: Settings, instance: DagsterInstance) -> str | None:

@@ -301,7 +301,7 @@ def _stream(
                 if options.exit_when_drained and producer.finished and figures.drained:
                     console.print("drained    every message is scored or a dead letter", style="bold green")
                     return
-                if shown == looked and (reason := reason_to_stay_down(settings, instance)) is not None:
+                if shown == looked and (reason := _reason_to_stay_down(settings, instance)) is not None:
                     console.print(f"stream     {reason}", style="yellow", markup=False, highlight=False)
                     if options.exit_when_drained:
                         raise StreamError(reason, "Nothing is drained before that.")
@@ -315,6 +315,12 @@ def _stream(
         stop.event.set()
         archiving.end()
         producer.join(timeout=15)
+
+
+def _reason_to_stay_down(settings: Settings, instance: DagsterInstance) -> str | None:
+    with contextlib.suppress(OperationalError):
+        return reason_to_stay_down(settings, instance)
+    return None
 
 
 def _start_again(services: Services, broker: EmbeddedBroker | None, console: Console) -> None:
