@@ -73,6 +73,15 @@ def test_rows_that_cannot_be_used_are_skipped_and_counted(write):
     assert found.rejected == {"not six columns": 1, "unknown label": 1, "no id": 1, "empty text": 1}
 
 
+def test_a_line_break_inside_a_value_is_counted_and_too_many_are_refused(write):
+    broken = ("4", "1", "d", "q", "bob", "great day\nnot")
+    found = inspect(write(csv_text([*many(50), broken, *many(50)])))
+    assert (found.rows, found.rejected) == (100, {"a line break inside a value": 1})
+    refused = refusal(write(csv_text([*many(50), *[broken] * 10])))
+    assert "a line break inside a value: 10" in refused
+    assert "a row a line" in refused
+
+
 def test_neutral_rows_are_read_for_those_who_want_them(write):
     path = write(csv_text([*ROWS, ("2", "15", "d", "q", "eve", "i am at the station")]))
     assert [row.target for row in iter_rows(path)][-1] == 2

@@ -203,6 +203,9 @@ class _Tally:
         self.records += 1
         self.last, self.last_lines = fields, lines
         reason = rows.problem(fields)
+        if reason is None and sum(not line.isspace() for line in lines) > 1:
+            # Spark reads each line as a row of its own: it would learn from the beginning of the text alone.
+            reason = rows.SEVERAL_LINES
         if reason is None:
             self.labels[fields[0].strip()] += 1
         else:
@@ -266,7 +269,7 @@ def _check_rows(path: Path, tally: _Tally) -> None:
     raise SourceError(
         f"The file {path} {what}: {tally.rejected.total():,} of {tally.records:,} cannot be used "
         f"({reasons}; first {tally.first_rejected}).",
-        rows.FORMAT,
+        f"{rows.FORMAT[:-1]}, a row a line." if main_reason == rows.SEVERAL_LINES else rows.FORMAT,
     )
 
 

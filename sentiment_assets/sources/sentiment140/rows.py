@@ -30,6 +30,7 @@ WRONG_COLUMNS = "not six columns"
 UNKNOWN_LABEL = "unknown label"
 MISSING_ID = "no id"
 EMPTY_TEXT = "empty text"
+SEVERAL_LINES = "a line break inside a value"
 
 
 class LabelledRow(NamedTuple):
