@@ -1,5 +1,6 @@
 """The sensor that keeps the stream alive, against a real Dagster instance and its run records."""
 
+import shutil
 import subprocess
 import sys
 import uuid
@@ -25,11 +26,11 @@ from dagster import (
 from dagster._core.storage.runs.schema import RunsTable
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.test_utils import create_run_for_test
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from sentiment_assets import keys
 from sentiment_assets.build import build_definitions, build_resources
-from sentiment_assets.defs.checks import few_messages_are_dead_letters
+from sentiment_assets.defs.checks import few_messages_are_dead_letters, required_columns_are_filled
 from sentiment_assets.local.instance import open_instance
 from sentiment_assets.local.stopping import end_stream, reason_to_stay_down
 from sentiment_assets.models.manifest import Draft, Source
@@ -40,6 +41,7 @@ from sentiment_assets.runtime.identity import process_is_gone, process_tag, star
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.mending import DeadLetter
 from sentiment_assets_tests.letters import put_aside
+from sentiment_assets_tests.peers.predictions import rows
 from sentiment_assets_tests.webhook import listening, with_webhook
 
 GOES_ON = """
@@ -212,6 +214,34 @@ def test_many_dead_letters_warn_and_too_many_fail(
     result = few_messages_are_dead_letters(settings)
     assert isinstance(result, AssetCheckResult)
     assert (result.passed, result.severity) == (passed, severity)
+
+
+def test_nulls_where_none_may_be_are_found_in_the_statistics_and_without_them(settings: Settings) -> None:
+    sound = rows(0, 9)
+    columns = [pa.field(field.name, field.type) for field in sound.schema]
+    broken = sound.set_column(0, columns[0], pa.nulls(10, columns[0].type)).cast(pa.schema(columns))
+    place = sound.schema.get_field_index("model_version")
+    holes = pa.array([None, *["model-1"] * 9], pa.string())
+    table = str(settings.table("predictions"))
+    # The second time statistics of the first column alone.
+    for configuration in (None, {"delta.dataSkippingNumIndexedCols": "1"}):
+        write_deltalake(table, broken, configuration=configuration)
+        assert _nulls(settings) == {}
+        write_deltalake(table, broken.set_column(place, columns[place], holes), mode="append")
+        assert _nulls(settings) == {"model_version": 1}
+        stated = pa.table(DeltaTable(table).get_add_actions(flatten=True)).column_names
+        assert ("null_count.model_version" in stated) == (configuration is None)
+        shutil.rmtree(table)
+
+
+def _nulls(settings: Settings) -> dict[str, int]:
+    result = required_columns_are_filled(settings)
+    assert isinstance(result, AssetCheckResult)
+    found = result.metadata["nulls"].value
+    assert isinstance(found, dict)
+    nulls = {name: count for name, count in found.items() if count}
+    assert result.passed == (not nulls)
+    return nulls
 
 
 def test_run_records_carry_lease_and_attempt_from_their_tags(instance: DagsterInstance) -> None:

@@ -2,10 +2,11 @@
 
 import random
 from collections import Counter
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import write_deltalake
+from deltalake import DeltaTable, write_deltalake
 
 from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.audit import Audit, audit, highest_offsets
@@ -69,3 +70,29 @@ def test_any_tables_are_counted_as_sets_would(settings: Settings, seed: int) -> 
 def test_without_tables_all_is_missing_and_nothing_is_counted(settings: Settings) -> None:
     found = audit(settings, first={}, complete={0: 3}, committed={0: 5})
     assert found == Audit(0, 0, 3, 0, 2, 0)
+
+
+def test_files_that_were_read_once_are_remembered_and_those_that_are_gone_forgotten(
+    settings: Settings,
+) -> None:
+    scored = [("tweets", 0, offset) for offset in range(100) if offset != 50]
+    written(settings, "predictions", scored, files=4)
+    first = audit(settings, first={}, complete={0: 100}, committed={0: 100})
+    assert first == Audit(99, 0, 1, 0, 0, 65)
+    table = DeltaTable(str(settings.table("predictions")))
+    for file in table.file_uris():
+        Path(file).rename(settings.root / Path(file).name)
+    # Without the files: nothing but what is remembered.
+    assert audit(settings, first={}, complete={0: 100}, committed={0: 100}) == first
+    for file in table.file_uris():
+        (settings.root / Path(file).name).rename(file)
+    table.optimize.compact()
+    written(settings, "predictions", [("tweets", 0, 50), ("tweets", 0, 51), ("another", 0, 1)], files=1)
+    expected = Audit(102, 0, 0, 1, 0, 67)
+    assert audit(settings, first={}, complete={0: 100}, committed={0: 100}) == expected
+    for damage in (b"", b"PK", b"nonsense"):
+        (settings.run / "audited-predictions.npz").write_bytes(damage)
+        assert audit(settings, first={}, complete={0: 100}, committed={0: 100}) == expected
+    other = settings.model_copy(update={"topic": "another"})
+    assert audit(other, first={}, complete={0: 2}, committed={0: 2}) == Audit(102, 0, 1, 0, 0, 67)
+    assert audit(settings, first={}, complete={0: 100}, committed={0: 100}) == expected
