@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 
@@ -74,6 +74,8 @@ class _Stop:
     ----------
     started
         Names of the processes that are ours to end.
+    terminals
+        Those of standard output and error that were a terminal at first; one that is gone does not say that it was.
     """
 
     event: threading.Event = field(default_factory=threading.Event)
@@ -81,12 +83,13 @@ class _Stop:
     hurried: bool = False
     asked: bool = False
     started: list[str] = field(default_factory=list)
+    terminals: list[int] = field(default_factory=list)
 
     def handler(self, signum: int, _frame: FrameType | None) -> None:
         self.event.set()
         if signum == signal.SIGHUP:
             # The terminal is gone: what is printed on the way to the end must not fail.
-            _print_nowhere()
+            _print_nowhere(self.terminals)
             if self.asked:
                 return
         again, self.asked = self.asked, True
@@ -401,12 +404,11 @@ def _stop_services(settings: Settings, services: Services, console: Console) -> 
     console.print("stopped")
 
 
-def _print_nowhere() -> None:
-    """Send standard output and error to nowhere where they are a terminal."""
+def _print_nowhere(descriptors: Iterable[int]) -> None:
+    """Send what is printed there to nowhere."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        if os.isatty(descriptor):
-            os.dup2(nowhere, descriptor)
+    for descriptor in descriptors:
+        os.dup2(nowhere, descriptor)
     os.close(nowhere)
 
 
@@ -423,6 +425,7 @@ def _all_ended(settings: Settings, stop: _Stop) -> Iterator[None]:
 @contextlib.contextmanager
 def _signals(stop: _Stop) -> Iterator[None]:
     """Ctrl-C, SIGTERM and the end of the terminal ask for an orderly stop; ``nohup`` keeps the last one off."""
+    stop.terminals += [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
     heeded = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop.handler) for number in heeded}
     try:

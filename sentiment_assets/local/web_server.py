@@ -23,7 +23,11 @@ _ANY = "*"
 
 
 def reason_to_refuse(
-    method: str, path: str, headers: Mapping[str, str], names: frozenset[str] = frozenset()
+    method: str,
+    path: str,
+    headers: Mapping[str, str],
+    names: frozenset[str] = frozenset(),
+    own: frozenset[str] = frozenset(),
 ) -> str | None:
     """Why a request is not let in; None for one of our own pages, or of a program.
 
@@ -35,11 +39,14 @@ def reason_to_refuse(
     headers
         By lower-case name.
     names
-        Host names that the server goes by, beside addresses, ``localhost`` and the machine's own; ``*``: any.
+        Host names that the server goes by, beside addresses, ``localhost`` and the machine's own; ``*``: any. Pages of
+        these hosts may use it.
+    own
+        Further names that it goes by, without trust in other servers of the same host.
     """
     host = headers.get("host", "")
     name = _name(host)
-    known = names | {"localhost", socket.gethostname().lower()}
+    known = names | own | {"localhost", socket.gethostname().lower()}
     if _ANY not in names and name not in known and not _is_address(name):
         return f"This server does not go by the name {name}. If it should, add it to SENTIMENT_UI_HOSTS."
     origin = headers.get("origin")
@@ -59,15 +66,17 @@ def reason_to_refuse(
 class OwnPagesOnly:
     """ASGI middleware that answers 403 to what :func:`reason_to_refuse` names."""
 
-    def __init__(self, inner: ASGIApp, names: frozenset[str]) -> None:
+    def __init__(self, inner: ASGIApp, names: frozenset[str], own: frozenset[str]) -> None:
         self._inner = inner
-        self._names = names
+        self._names, self._own = names, own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] in ("http", "websocket"):
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-            reason = reason_to_refuse(scope.get("method", "GET"), scope["path"], headers, self._names)
+            reason = reason_to_refuse(
+                scope.get("method", "GET"), scope["path"], headers, self._names, self._own
+            )
             if reason is not None:
                 refusal = (
                     PlainTextResponse(f"{reason}\n", status_code=403)
@@ -85,12 +94,13 @@ def main() -> None:
     from dagster_webserver.webserver import DagsterWebserver
 
     settings = Settings.from_env()
-    stated = f"{settings.ui_hosts or ''},{settings.ui_host}"
-    names = frozenset(name.strip().lower() for name in stated.split(",") if name.strip())
+    stated = (settings.ui_hosts or "").split(",")
+    names = frozenset(name.strip().lower() for name in stated if name.strip())
+    own = frozenset({settings.ui_host.lower()})
 
     class Guarded(DagsterWebserver[Any, Any]):
         def build_middleware(self) -> list[Middleware]:
-            return [Middleware(OwnPagesOnly, names=names), *super().build_middleware()]
+            return [Middleware(OwnPagesOnly, names=names, own=own), *super().build_middleware()]
 
     # The command line makes this class and offers no other way in.
     app.DagsterWebserver = Guarded  # type: ignore[attr-defined]

@@ -287,11 +287,8 @@ class ModelStore:
 
     def withdrawn(self) -> list[Manifest]:
         """Models that were rolled back and not promoted again since, as far as they are still here."""
-        history = self.history()
-        rolled_back = {p.version for p in history if p.withdrawn} - {
-            p.version for p in history if not p.withdrawn
-        }
-        return [manifest for manifest in self.versions("candidate") if manifest.version in rolled_back]
+        last = {entry.version: entry.withdrawn for entry in self.history()}
+        return [manifest for manifest in self.versions("candidate") if last.get(manifest.version)]
 
     def promote(self, version: str, reason: str) -> None:
         """Make an intact candidate the chosen model.

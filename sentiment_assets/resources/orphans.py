@@ -7,12 +7,12 @@ import time
 import psutil
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunRecord, RunsFilter
 
-from sentiment_assets.keys import TAG_PROCESS, TAG_RUN
+from sentiment_assets.keys import TAG_INTERRUPTED, TAG_PROCESS, TAG_RUN
 from sentiment_assets.runtime.identity import living_process, process_is_gone, process_of, process_tag
 
 HAS_A_PROCESS = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 """Of runs that are executed; those that wait in the queue are not."""
-_ASKED_SECONDS = 20.0
+_ASKED_SECONDS = 30.0
 """What Dagster interrupted itself is over by then; 60 s after the request it records the end, whatever goes on."""
 _MESSAGE = "The process of this run is gone (killed, or the machine stopped)."
 
@@ -63,7 +63,7 @@ def fail_orphaned_runs(instance: DagsterInstance, *, start_seconds: float = 180.
         tag = own_tag(run, TAG_PROCESS)
         asked = now - record.update_timestamp.timestamp()
         if run.status == DagsterRunStatus.CANCELING and tag is not None and asked > _ASKED_SECONDS:
-            _interrupt_once(run.run_id, tag)
+            _interrupt_once(instance, run, tag)
         never_tagged = tag is None and now - began(record) > start_seconds
         if never_tagged or (tag is not None and process_is_gone(tag)):
             if run.status == DagsterRunStatus.CANCELING:
@@ -74,20 +74,18 @@ def fail_orphaned_runs(instance: DagsterInstance, *, start_seconds: float = 180.
     return orphans
 
 
-def _interrupt_once(run_id: str, tag: str) -> None:
+def _interrupt_once(instance: DagsterInstance, run: DagsterRun, tag: str) -> None:
     """Interrupt the process of a run whose end a person asked for, as Dagster does where it still knows the process.
 
     A code server that was started again does not know the runs of the one before (measured with Dagster 1.13); a
     training of the command line it never knew.
     """
     process = process_of(tag)
-    if process is not None and run_id not in _interrupted:
-        _interrupted.add(run_id)
+    # Noted on the run: the sensor and the main job look at the same runs, and a second one would hit the orderly end.
+    if process is not None and own_tag(run, TAG_INTERRUPTED) is None:
+        instance.add_run_tags(run.run_id, {TAG_INTERRUPTED: "true"})
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGINT)
-
-
-_interrupted: set[str] = set()
 
 
 def end_silent_process(pid: int, create_time: float, *, grace_seconds: float = 3.0) -> None:

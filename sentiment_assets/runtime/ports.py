@@ -60,9 +60,13 @@ def spare_loopback() -> None:
     proxies = ("http_proxy", "https_proxy", "all_proxy")
     if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in proxies):
         return
-    for name in ("no_proxy", "NO_PROXY"):
-        hosts = [host for host in os.environ.get(name, "").split(",") if host]
-        os.environ[name] = ",".join(dict.fromkeys([*hosts, LOOPBACK, "localhost", "::1"]))
+    # Most programs read the one in lower case first, so both say the same.
+    stated = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [host for host in stated.split(",") if host]
+    spared = (
+        stated if stated.strip() == "*" else ",".join(dict.fromkeys([*hosts, LOOPBACK, "localhost", "::1"]))
+    )
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = spared
 
 
 def free_port(*preferred: int, host: str = LOOPBACK) -> int:

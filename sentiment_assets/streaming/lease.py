@@ -227,6 +227,7 @@ class _Lease:
         self._warm = True
         self._due_since: float | None = None
         self._care: Future[None] | None = None
+        self._whole_care = False
         self._cared = time.monotonic()
 
     def run(self, version: str, served: Served | None = None) -> LeaseResult:
@@ -420,20 +421,20 @@ class _Lease:
         A lease that is about to hand over leaves the care to its successor: its end would be waited for.
         """
         if self._care is not None and self._care.done():
-            self._settle_care(self._care)
-            self._care = None
+            self._settle(self._care.result)
         if self._care is not None:
             return
         if now - self._cared >= _CARE_SECONDS and not self._sink.leaves_checksums:
-            self._cared = now
+            self._cared, self._whole_care = now, True
             self._care = self._pulse.beside(self._care_for_tables)
         elif waiting_jobs(self._settings):
             self._care = self._pulse.beside(self._commit_waiting)
 
-    def _settle_care(self, care: Future[None]) -> None:
+    def _settle(self, care: Callable[[], None]) -> None:
         """Scoring goes on without care for a while, which is better than a stream that restarts without end."""
+        whole, self._whole_care = self._whole_care, False
         try:
-            care.result()
+            care()
         except (SentimentError, DeltaError, PySparkException, OSError) as error:
             if disk_is_full(error):
                 raise
@@ -444,7 +445,10 @@ class _Lease:
                 f"The care for the stream's tables fails ({first_line(error)}); scoring goes on.",
             )
         else:
-            clear(self._settings, _CARE_FAILS)
+            if whole:
+                clear(self._settings, _CARE_FAILS)
+        finally:
+            self._care = None
 
     def _care_for_tables(self) -> None:
         care_for_tables(self._spark, self._settings, self._sink)
@@ -499,9 +503,8 @@ class _Lease:
 
     def _end_care(self) -> None:
         """Begin no new care; what is under way, a compaction or a commit of staged rows, comes to its end."""
-        if self._care is not None:
-            self._pulse.finish(self._care)
-            self._care = None
+        if (care := self._care) is not None:
+            self._settle(lambda: self._pulse.finish(care))
 
     def _collect(self, reports: Reports, letters: DeadLetters) -> list[Batch]:
         """Take newly committed batches into account."""

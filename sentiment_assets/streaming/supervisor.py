@@ -45,7 +45,7 @@ class RunRecord:
     model_version
         The model it scores with, where the run has told.
     stood_down
-        It was launched as a successor and not needed: it says nothing about the stream.
+        It was launched as a successor and not needed, or ended with the main job: that says nothing about the stream.
     succeeds
         Whether it was launched to follow a run that goes on until it is ready.
     progressed
@@ -253,7 +253,7 @@ def _decide(
         own = _own(active[0], heartbeat)
         if len(active) == 1 and own is not None and skips[0].situation is Situation.RUNNING:
             return _consider_successor(now, active[0], own, runs, model, lag, policy) or skips[0]
-        if len(active) == 1 and own is not None and own.phase is Phase.STOPPED and own.hands_over:
+        if len(active) == 1 and own is not None and _has_ended(active[0], own):
             # Its checks of the tables may take minutes; its locks are free.
             over = replace(active[0], status=RunStatus.SUCCESS, ended_at=own.at)
             known = [over if run is active[0] else run for run in runs]
@@ -263,6 +263,12 @@ def _decide(
     if heartbeat is not None and _is_fresh(now, heartbeat, policy):
         return Skip(_describe_writer(heartbeat), Situation.FOREGROUND)
     return _consider_launch(now, runs, model, lag, policy)
+
+
+def _has_ended(run: RunRecord, own: Heartbeat) -> bool:
+    """Whether the stream of a run is over and may be followed, in a way that :func:`_took_over_from` knows later."""
+    follows = own.phase is Phase.STOPPED and own.hands_over and run.status is not RunStatus.CANCELING
+    return follows and run.lease is not None and run.progressed
 
 
 def _took_over_from(run: RunRecord, heartbeat: Heartbeat) -> bool:
@@ -341,8 +347,9 @@ def _judge_active(
         return Reap(run.run_id, f"{run.name} never gave a heartbeat{other}.", canceled=canceling)
     age = now - own.at
     if own.phase is Phase.STOPPED:
-        # Its checks of the tables may take minutes.
-        if abs(age) <= (policy.heartbeat_timeout if own.alive is False else policy.ending_timeout):
+        # Its checks of the tables may take minutes; a stream that failed has none.
+        checks = own.hands_over and own.alive is not False
+        if abs(age) <= (policy.ending_timeout if checks else policy.heartbeat_timeout):
             return Skip(f"{run.name} is ending ({own.state}).", Situation.ENDING)
         return Reap(
             run.run_id, f"{run.name} reported its end {age:.0f} s ago but never finished.", canceling, own
@@ -376,7 +383,7 @@ def _consider_launch(
     # two did not fit beside each other one may.
     in_vain = (RunStatus.CANCELED, RunStatus.FAILURE)
     spare = [run for run in runs if run.status in in_vain and run.succeeds and not run.progressed]
-    runs = [run for run in runs if not run.stood_down and run not in spare]
+    runs = [run for run in runs if run not in spare and not (run.stood_down and not run.progressed)]
     last = runs[0] if runs else None
     if last is not None and last.status is RunStatus.CANCELED and not policy.forgives(last.last_change):
         return Skip(
@@ -415,13 +422,16 @@ def _consider_launch(
 
 
 def _failures_in_a_row(runs: Sequence[RunRecord], policy: SupervisorPolicy) -> int:
-    """Failures since the last success, cancellation, or switching on of the sensor.
+    """Failures since the last success, cancellation, orderly end of the main job, or switching on of the sensor.
 
     A run that failed after it had made progress counts as the first of its row: ten crashes of a
     stream that recovers each time are not a stream that cannot start.
     """
     failed = takewhile(
-        lambda run: run.status is RunStatus.FAILURE and not policy.forgives(run.last_change), runs
+        lambda run: (
+            run.status is RunStatus.FAILURE and not run.stood_down and not policy.forgives(run.last_change)
+        ),
+        runs,
     )
     count = 0
     for run in failed:

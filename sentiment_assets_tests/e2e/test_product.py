@@ -43,6 +43,7 @@ def test_the_ui_takes_no_orders_from_pages_of_other_sites(product: Product) -> N
     assert ask() == 200
     assert ask(Origin=product.url) == 200
     assert ask(Origin="https://attacker.example") == 403
+    assert ask(Origin="http://127.0.0.1:1") == 403
     assert ask(Host="attacker.example") == 403
 
 

@@ -1,10 +1,13 @@
 """Ctrl-C once ends in order, twice at once, and neither leaves anything running."""
 
 import os
+import pty
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -18,6 +21,21 @@ import signal, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 print("listens to nothing", flush=True)
 time.sleep(60)
+"""
+
+
+CLOSED_TERMINAL = """
+import fcntl, sys, termios
+from pathlib import Path
+from sentiment_assets.local.up import _signals, _Stop
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+stop = _Stop(orderly=True)
+with _signals(stop):
+    print("waits", flush=True)
+    assert stop.wait(60)
+    print("stopping", flush=True)
+    print("stopping", file=sys.stderr, flush=True)
+    Path(sys.argv[1]).write_text("in order")
 """
 
 
@@ -40,6 +58,26 @@ def test_a_terminal_that_is_closed_after_ctrl_c_does_not_hurry_the_end(stop: _St
     os.kill(os.getpid(), signal.SIGHUP)
     assert stop.wait(5)
     assert not stop.hurried
+
+
+def test_a_closed_terminal_does_not_break_the_orderly_end(tmp_path: Path) -> None:
+    program, ended = tmp_path / "program.py", tmp_path / "ended"
+    program.write_text(CLOSED_TERMINAL)
+    terminal, theirs = pty.openpty()
+    child = subprocess.Popen(
+        [sys.executable, str(program), str(ended)],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    said = b""
+    while b"waits" not in said:
+        said += os.read(terminal, 1000)
+    os.close(terminal)
+    assert child.wait(timeout=60) == 0
+    assert ended.read_text() == "in order"
 
 
 def test_nohup_is_respected() -> None:

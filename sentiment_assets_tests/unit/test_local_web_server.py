@@ -53,3 +53,12 @@ def test_a_link_from_elsewhere_opens_a_page() -> None:
 
 def test_any_name_where_that_is_wished() -> None:
     assert reason_to_refuse("GET", "/", {"host": "what.ever"}, frozenset({"*"})) is None
+
+
+def test_the_name_that_it_listens_on_is_known_and_its_other_servers_are_not_trusted() -> None:
+    own = frozenset({"box.example"})
+    here = {"host": "box.example:3000"}
+    assert reason_to_refuse("GET", "/", here) is not None
+    assert reason_to_refuse("GET", "/", here, own=own) is None
+    other = here | {"origin": "http://box.example:8080"} | FOREIGN
+    assert reason_to_refuse("POST", "/graphql", other, own=own) is not None

@@ -219,7 +219,10 @@ def test_what_was_rolled_back_is_known_until_it_is_promoted_again(store):
     assert [m.version for m in store.withdrawn()] == [second]
     store.promote(second, "it was good after all")
     assert store.withdrawn() == []
-    assert first in {m.version for m in store.versions()}
+    store.promote(first, "promoted by a person")
+    store.promote(second, "once more")
+    assert store.rollback() == first
+    assert [m.version for m in store.withdrawn()] == [second]
 
 
 def test_tables_whose_bytes_have_changed_do_not_serve(store):

@@ -92,8 +92,10 @@ def test_no_proxy_is_asked_for_this_machines_own_servers(monkeypatch: pytest.Mon
     spare_loopback()
     assert os.environ["no_proxy"] == ""
     monkeypatch.setenv("https_proxy", "http://192.0.2.1:3128")
-    monkeypatch.setenv("no_proxy", "example.org,localhost")
+    monkeypatch.setenv("NO_PROXY", ".corp.example,localhost")
     spare_loopback()
-    assert os.environ["no_proxy"] == "example.org,localhost,127.0.0.1,::1"
-    assert os.environ["NO_PROXY"] == "127.0.0.1,localhost,::1"
+    assert os.environ["no_proxy"] == os.environ["NO_PROXY"] == ".corp.example,localhost,127.0.0.1,::1"
     assert should_bypass_proxies("http://127.0.0.1:3000/server_info", None)
+    monkeypatch.setenv("no_proxy", "*")
+    spare_loopback()
+    assert os.environ["no_proxy"] == "*"

@@ -77,9 +77,12 @@ def test_a_line_break_inside_a_value_is_counted_and_too_many_are_refused(write):
     broken = ("4", "1", "d", "q", "bob", "great day\nnot")
     found = inspect(write(csv_text([*many(50), broken, *many(50)])))
     assert (found.rows, found.rejected) == (100, {"a line break inside a value": 1})
-    refused = refusal(write(csv_text([*many(50), *[broken] * 10])))
+    path = write(csv_text([*many(50), *[broken] * 10]))
+    refused = refusal(path)
     assert "a line break inside a value: 10" in refused
     assert "a row a line" in refused
+    # A replay takes such a text whole.
+    assert inspect(path, both_labels=False).rows == len(list(iter_rows(path))) == 60
 
 
 def test_neutral_rows_are_read_for_those_who_want_them(write):

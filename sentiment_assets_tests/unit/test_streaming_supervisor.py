@@ -153,10 +153,10 @@ def test_a_run_that_says_it_has_stopped_has_time_to_finish() -> None:
 
 
 def test_a_run_that_stopped_long_ago_but_never_finished_is_reaped() -> None:
-    answer = decision(run("STARTED"), heartbeat=beat(age=601, phase=Phase.STOPPED))
-    assert isinstance(answer, Reap)
-    answer = decision(run("STARTED"), heartbeat=beat(age=91, phase=Phase.STOPPED, alive=False))
-    assert isinstance(answer, Reap)
+    # One that did not hand over has failed, or was stopped by a person.
+    for fields in ({"age": 601, "hands_over": True}, {"age": 91}, {"age": 91, "alive": False}):
+        answer = decision(run("STARTED"), heartbeat=beat(phase=Phase.STOPPED, **fields))
+        assert isinstance(answer, Reap)
 
 
 def test_checks_of_the_tables_may_take_minutes_and_keep_nobody_from_scoring() -> None:
@@ -176,9 +176,36 @@ def test_checks_of_the_tables_may_take_minutes_and_keep_nobody_from_scoring() ->
     assert answer.run_id == checking.run_id
 
 
-def test_a_stream_that_a_person_stopped_is_not_followed_while_it_is_checked() -> None:
-    stopped = beat(age=20, phase=Phase.STOPPED, lease=7, hands_over=False)
-    assert skipped(decision(run("STARTED", lease=7), heartbeat=stopped)).situation is Situation.ENDING
+@pytest.mark.parametrize(
+    ("fields", "status", "hands_over"),
+    [
+        # A person stopped it, or terminates the run.
+        ({"lease": 7, "progressed": True}, "STARTED", False),
+        ({"lease": 7, "progressed": True}, "CANCELING", True),
+        # Whose successor nobody would know for one.
+        ({"progressed": True}, "STARTED", True),
+        ({"lease": 7}, "STARTED", True),
+    ],
+)
+def test_other_streams_are_not_followed_while_they_are_checked(
+    fields: dict[str, Any], status: str, hands_over: bool
+) -> None:
+    stopped = beat(age=20, phase=Phase.STOPPED, lease=7, hands_over=hands_over)
+    assert skipped(decision(run(status, **fields), heartbeat=stopped)).situation is Situation.ENDING
+
+
+def test_a_stream_that_was_well_and_ended_with_the_main_job_ends_a_row_of_failures() -> None:
+    before = [failed(100 + n, f"{n}fffffff-aaaa", lease=n) for n in range(2)]
+    ended = failed(50, lease=7, progressed=True, stood_down=True)
+    answer = decision(ended, *before)
+    assert isinstance(answer, Launch)
+    assert answer.attempt == 1
+    answer = decision(failed(40, lease=8), ended, *before)
+    assert isinstance(answer, Launch)
+    assert answer.attempt == 2
+    # One that had not come to score yet is passed over.
+    starting = failed(50, lease=7, stood_down=True)
+    assert skipped(decision(failed(40, lease=8), starting, *before)).situation is Situation.CIRCUIT_OPEN
 
 
 def test_a_run_being_cancelled_is_waited_for() -> None:

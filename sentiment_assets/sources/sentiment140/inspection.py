@@ -86,7 +86,8 @@ def inspect(
     encoding
         ISO-8859-1 or UTF-8.
     both_labels
-        Whether a file of one label only is an error (it is for training and evaluation, not for a replay).
+        Whether it is for training or evaluation, not for a replay: then a file of one label only is an error, and a
+        record of several lines unusable, since Spark reads each line as a row of its own.
     on_progress
         Called every two seconds with a line of text.
 
@@ -102,7 +103,7 @@ def inspect(
         watched = _Watched(stream, size, path, on_progress)
         text = io.TextIOWrapper(io.BufferedReader(watched, _BLOCK), codec, errors="replace", newline="")
         lines = _Lines(text)
-        tally = _Tally()
+        tally = _Tally(line_a_row=both_labels)
         for fields in rows.parse(lines):
             tally.add(fields, lines.record)
             lines.start_record()
@@ -187,7 +188,8 @@ class _Lines:
 class _Tally:
     """Counts over the records, and the first and last of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, line_a_row: bool) -> None:
+        self._line_a_row = line_a_row
         self.records = 0
         self.labels: Counter[str] = Counter()
         self.rejected: Counter[str] = Counter()
@@ -203,8 +205,8 @@ class _Tally:
         self.records += 1
         self.last, self.last_lines = fields, lines
         reason = rows.problem(fields)
-        if reason is None and sum(not line.isspace() for line in lines) > 1:
-            # Spark reads each line as a row of its own: it would learn from the beginning of the text alone.
+        if reason is None and self._line_a_row and sum(not line.isspace() for line in lines) > 1:
+            # It would learn from the beginning of the text alone.
             reason = rows.SEVERAL_LINES
         if reason is None:
             self.labels[fields[0].strip()] += 1
