@@ -191,7 +191,7 @@ def _current(
             f"{version} was trained with another split: it has learned from test rows of this one."
         )
         return manifest.with_metrics({})
-    session = spark.session(context.instance, context.run.run_id)
+    session = spark.session(context.instance, context.run_id)
     model = serve(session, settings, version).model
     test = delta.read(session, settings.table(TEST_TWEETS.name))
     context.log.info(f"Scoring the chosen model {version} on the current test rows.")

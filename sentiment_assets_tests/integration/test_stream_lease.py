@@ -35,6 +35,7 @@ from sentiment_assets_tests.integration.stream_helpers import (
     tweet,
 )
 from sentiment_assets_tests.unit.test_lake_files import predicted
+from sentiment_assets_tests.webhook import listening, with_webhook
 
 pytestmark = [pytest.mark.spark, pytest.mark.broker]
 
@@ -241,3 +242,26 @@ def test_many_small_files_are_merged_and_a_few_are_left_alone(
     care_for_tables(spark, settings, Sink(settings, scoring))
     assert small_files(path) == 1
     assert row_count(path) == 2 * SMALL_FILES
+
+
+def test_care_that_fails_is_told_once_and_scoring_goes_on(
+    spark: SparkSession, broker: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sentiment_assets.streaming.lease._CARE_SECONDS", 0.5)
+    settings = fresh_stream(spark, tmp_path / "home", broker)
+    send(settings, (tweet(n) for n in range(5)))
+    drain(spark, settings)
+
+    def damage() -> None:
+        for commit in (settings.table("dead_letters") / "_delta_log").glob("*.json"):
+            commit.write_text("{")
+        send(settings, (tweet(n) for n in range(5, 10)))
+
+    with listening() as webhook:
+        watched = with_webhook(settings, webhook.url)
+        result = drain(
+            spark, watched, until_drained=False, idle_seconds=4, lease=1, on_progress=once_ready(damage)
+        )
+    assert (result.reason, result.rows) == ("idle for 4 s", 5)
+    (told,) = webhook.got
+    assert "care for the stream's tables fails" in told["text"]
