@@ -106,7 +106,7 @@ def build_candidate_asset(candidate: Candidate) -> AssetsDefinition:
                 rows=delta.row_count(train_path),
                 params=parameters.model_dump() | {"features": features_version},
                 metrics=figures,
-                seed=settings.seed,
+                seed=provenance.split_seed(settings),
                 run_id=context.run.run_id,
             ),
             write,

@@ -185,8 +185,10 @@ def _current(
         return None
     if manifest.data_version == provenance.data_version:
         return manifest
-    seed = settings.seed if provenance.seed is None else provenance.seed
-    if manifest.seed != seed or manifest.test_fraction not in (None, provenance.test_fraction):
+    if manifest.seed != provenance.split_seed(settings) or manifest.test_fraction not in (
+        None,
+        provenance.test_fraction,
+    ):
         context.log.warning(
             f"{version} was trained with another split: it has learned from test rows of this one."
         )

@@ -51,4 +51,4 @@ class KafkaResource:
         # Of a topic that was deleted, the same is true as of one that has become shorter.
         lag = sum(self.lag_of(ends).values()) if ends else min(1, len(committed_offsets(self._settings)))
         # Dead letters of a stream that was killed behind its last batch: no message has to come for them to be written.
-        return max(lag, int(dead_letters_are_behind(self._settings)))
+        return lag or int(dead_letters_are_behind(self._settings))

@@ -37,8 +37,7 @@ def draft_of(
         rows_train=rows,
         data_version=provenance.data_version,
         code_version=code_version,
-        # Of the split where the tables say it: whether another model has seen these test rows depends on that.
-        seed=seed if provenance.seed is None else provenance.seed,
+        seed=seed,
         test_fraction=provenance.test_fraction,
         params=params,
         metrics=metrics,

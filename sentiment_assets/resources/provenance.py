@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 from sentiment_assets.failures import TableError
+from sentiment_assets.settings import Settings
 from sentiment_assets.spark.delta import open_existing, table_exists
 
 
@@ -44,6 +45,10 @@ class Provenance:
         """The provenance of a table made from this one by code and settings named by ``ingredients``."""
         digest = hashlib.sha256(json.dumps([self.data_version, *map(str, ingredients)]).encode())
         return replace(self, data_version=digest.hexdigest()[:16])
+
+    def split_seed(self, settings: Settings) -> int:
+        """Seed of the split: whether a model has seen these test rows depends on that."""
+        return settings.seed if self.seed is None else self.seed
 
     def as_dict(self) -> dict[str, str]:
         """Plain JSON values."""

@@ -151,10 +151,10 @@ class Launch:
     reason: str
     lease: int
     attempt: int
+    after: str
+    """The newest run that was known: leases are numbered from the runs that have a number, which may be none."""
     succeeds: str | None = None
     """Run that goes on until this one is ready; ``None``: nothing runs."""
-    after: str = ""
-    """The newest run that was known: leases are numbered from the runs that have a number, which may be none."""
 
     @property
     def run_key(self) -> str:
@@ -229,19 +229,6 @@ def decide(
     Launch, Skip or Reap
         Each with its reason.
     """
-    decision = _decide(now, runs, heartbeat, model, lag, policy, standby)
-    return replace(decision, after=runs[0].run_id) if isinstance(decision, Launch) and runs else decision
-
-
-def _decide(
-    now: float,
-    runs: Sequence[RunRecord],
-    heartbeat: Heartbeat | None,
-    model: str | None,
-    lag: int | None,
-    policy: SupervisorPolicy,
-    standby: Heartbeat | None,
-) -> Decision:
     active = [run for run in reversed(runs) if not run.status.is_finished]
     skips: list[Skip] = []
     for run in active:
@@ -314,7 +301,9 @@ def _consider_successor(
     if failures and 0 <= now - tried[0].last_change < policy.backoff(failures):
         return None
     lease = max(other.lease or 0 for other in runs) + 1
-    return Launch(f"Its successor prepares itself: {why}.", lease, failures + 1, succeeds=run.run_id)
+    return Launch(
+        f"Its successor prepares itself: {why}.", lease, failures + 1, runs[0].run_id, succeeds=run.run_id
+    )
 
 
 def _judge_active(
@@ -379,6 +368,7 @@ def _consider_launch(
 ) -> Launch | Skip:
     """Nothing runs: say why it stays so, or launch."""
     lease = max((run.lease or 0 for run in runs), default=0) + 1
+    after = runs[0].run_id if runs else ""
     # What became of a run that only stood by is no word about the stream: who cancels it wants no spare one, and where
     # two did not fit beside each other one may.
     in_vain = (RunStatus.CANCELED, RunStatus.FAILURE)
@@ -414,11 +404,11 @@ def _consider_launch(
                 f"{last.name} failed; attempt {failures + 1} in {wait - since:.0f} s.", Situation.BACKOFF
             )
         return Launch(
-            f"{last.name} failed; attempt {failures + 1}, {lag:,} messages wait.", lease, failures + 1
+            f"{last.name} failed; attempt {failures + 1}, {lag:,} messages wait.", lease, failures + 1, after
         )
     if last is None:
-        return Launch(f"First lease: {lag:,} messages wait.", lease, 1)
-    return Launch(f"{last.name} is over; {lag:,} messages wait.", lease, 1)
+        return Launch(f"First lease: {lag:,} messages wait.", lease, 1, after)
+    return Launch(f"{last.name} is over; {lag:,} messages wait.", lease, 1, after)
 
 
 def _failures_in_a_row(runs: Sequence[RunRecord], policy: SupervisorPolicy) -> int:
