@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from pyspark.ml.feature import SQLTransformer
 
+from sentiment_assets.spark.characters import ENTITIES, TYPOGRAPHY
+
 TEXT = "text"
 LOWER = "ml_lower"
 RAW = "ml_text"
@@ -37,19 +39,6 @@ _WORD = r"[\p{L}\p{N}_][^ ]*"
 _NEGATION = "(?:not|no|never|cannot|nothing|without|aint|cant|dont|isnt|wont|[^ ]*n't)"
 _NEGATED = rf"(?<= )(?={_NEGATION}((?: {_WORD}){{1,3}}))"
 _LAST_CLAUSE = r"(?s)^(?:.* (?:[.!?,;:-]|but) (?=.*[\p{L}\p{N}_]))?(.*)$"
-
-# Twice escaped entities occur in the corpus ("&amp;lt;3"), so "&amp;" is undone first.
-_ENTITIES = (
-    ("&amp;", "&"),
-    ("&lt;", "<"),
-    ("&gt;", ">"),
-    ("&quot;", '"'),
-    ("&#39;", "'"),
-    ("&apos;", "'"),
-    ("&nbsp;", " "),
-)
-# Phones write typographic quotes; the corpus of 2009 has the plain ones.
-_TYPOGRAPHY = (("\u2019", "'"), ("\u2018", "'"), ("\u201c", '"'), ("\u201d", '"'), ("\u2026", "..."))
 
 
 def _literal(text: str) -> str:
@@ -77,10 +66,10 @@ def lowered(column: str = TEXT, *, ascii_first: bool = False) -> list[str]:
         quotes. The result is the same, 5 % of a drain sooner; the statements inside saved models are without it.
     """
     given = f"coalesce({column}, '')"
-    plain = _replace_all(given, _TYPOGRAPHY)
+    plain = _replace_all(given, TYPOGRAPHY)
     if ascii_first:
         plain = f"CASE WHEN octet_length({given}) = char_length({given}) THEN {given} ELSE {plain} END"
-    unescaped = _replace_all("ml_plain", _ENTITIES)
+    unescaped = _replace_all("ml_plain", ENTITIES)
     return [
         f"{plain} AS ml_plain",
         f"CASE WHEN contains(ml_plain, '&') THEN {unescaped} ELSE ml_plain END AS ml_unescaped",

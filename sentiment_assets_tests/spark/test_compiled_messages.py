@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +21,7 @@ from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.compiled.agreement import hostile_texts
-from sentiment_assets.spark.compiled.worker import Plain, reader
+from sentiment_assets.spark.compiled.worker import Plain, reader, use_cache
 from sentiment_assets.spark.delta import ensure_table
 from sentiment_assets.spark.text import LOWER, lowered
 from sentiment_assets.streaming import scored_files, writing
@@ -51,26 +52,45 @@ _PLAIN: dict[str, bytes] = {
     "digits": b'{"text":"5","id":"007"}',
     "like another type": b'{"text":"[1]","message":"{}"}',
     "leap day": b'{"text":"hi","created_at":"2000-02-29 23:59:59.123456Z"}',
+    "entities": b'{"text":"&lt;3 &amp;amp;lt; R&amp;B &QUOT; &quot;a&#39;b&apos;&nbsp;&amp"}',
+    "a code point": rb'{"text":"\u0041\u00e9 \u201CNO\u201D \ud83d\uDE00\u0026lt;3","author":"\u00C9"}',
+    "other alphabets": '{"text":"CAF\xc9 \u041f\u0420\u0418\u0412 \u3042 \uac00 \U0001f600\u2026"}'.encode(),
+    "an emoji elsewhere": '{"text":"hi","x":"\U0001f600","\xe9":1,"id":"\xe9","author":"\U0001f600"}'.encode(),
+    "white space in front": b'{"text":" \\n hi"}',
+    "an id of digits": b'{"id":123456789012345678,"text":"hi"}',
+    "an id of naught": b'{"id":0,"text":"hi"}',
     "one decimal": b'{"text":"hi","created_at":"1970-01-01T00:00:00.5Z"}',
 }
 _NOT_PLAIN: dict[str, bytes] = {
-    "an entity": b'{"text":"a &amp; b"}',
-    "a code point": rb'{"text":"\u0041"}',
-    "another alphabet": '{"text":"caf\xe9"}'.encode(),
-    "an emoji elsewhere": '{"text":"hi","x":"\U0001f600"}'.encode(),
+    "half a character": rb'{"text":"\ud83d"}',
+    "the second half": rb'{"text":"\ude00\ud83d"}',
+    "half a character and an escape": rb'{"text":"\ud83d\n"}',
+    "a control character": rb'{"text":"\u0000"}',
+    "a code point of three digits": rb'{"text":"\u12"}',
+    "a code point elsewhere": rb'{"text":"hi","x":"\ud83d"}',
+    "a letter of two in lower case": '{"text":"\u0130"}'.encode(),
+    "a letter that minds its place": '{"text":"\u03a3"}'.encode(),
+    "a letter that grows": '{"text":"\u023a"}'.encode(),
+    "an unknown letter": '{"text":"\U000e0041"}'.encode(),
+    "not UTF-8": b'{"text":"caf\xe9"}',
+    "not UTF-8 elsewhere": b'{"text":"hi","\xc3":"\xc0\xaf"}',
+    "half a pair as UTF-8": b'{"text":"\xed\xa0\xbd"}',
+    "nothing but white space": b'{"text":" \\t"}',
+    "an id that is negative": b'{"id":-1,"text":"hi"}',
+    "an id of many digits": b'{"id":1234567890123456789,"text":"hi"}',
+    "an id with decimals": b'{"id":1.0,"text":"hi"}',
+    "an author of digits": b'{"author":1,"text":"hi"}',
     "another zone": b'{"text":"hi","created_at":"2009-04-10T09:31:04+00:00"}',
     "no leap year": b'{"text":"hi","created_at":"1900-02-29T00:00:00Z"}',
     "a day of April": b'{"text":"hi","created_at":"2009-04-31T00:00:00Z"}',
     "a leap second": b'{"text":"hi","created_at":"2016-12-31T23:59:60Z"}',
     "a point without decimals": b'{"text":"hi","created_at":"2009-04-10T09:31:04.Z"}',
     "a field twice": b'{"id":"1","id":"2","text":"hi"}',
-    "an id of digits": b'{"id":1,"text":"hi"}',
     "nesting": b'{"text":"hi","x":{}}',
     "a comma too many": b'{"text":"hi",}',
     "a number that is none": b'{"text":"hi","x":01}',
     "another number that is none": b'{"text":"hi","x":1.}',
     "a word that is none": b'{"text":"hi","x":nul}',
-    "white space in front": b'{"text":" hi"}',
     "something behind": b'{"text":"hi"} x',
     "nothing": b"{}",
     "no end": b'{"text":"hi"',
@@ -99,10 +119,16 @@ def test_of_a_plain_message_the_reader_says_what_spark_says(spark: SparkSession,
     values += [json.dumps({"text": "hi", field: value}).encode() for field, value, _ in FIELDS]
     values += [json.dumps({"text": text, "id": text[:9], "author": text[-3:]}).encode() for text in _texts()]
     values += [
+        json.dumps({"text": text, "id": text[:9], "author": text[-3:]}, ensure_ascii=False).encode(
+            "utf-8", "replace"
+        )
+        for text in _texts()
+    ]
+    values += [
         _mutated(value, number) for number, value in enumerate(values * 3) if value and len(value) < 2_000
     ]
     found = read(settings, values)
-    assert found.count > 1_000
+    assert found.count > 4_000
     rows = (
         parse(kafka_rows(spark, values))
         .selectExpr("*", *lowered())
@@ -122,6 +148,26 @@ def test_of_a_plain_message_the_reader_says_what_spark_says(spark: SparkSession,
         strict=True,
     )
     assert list(said) == expected
+
+
+def test_lower_case_of_each_character_is_what_spark_makes_of_it(
+    spark: SparkSession, settings: Settings
+) -> None:
+    use_cache(str(settings.kernel_cache))
+    from sentiment_assets.spark.compiled.messages import lower_cases
+
+    codes = np.flatnonzero(lower_cases())
+    assert len(codes) > 50_000
+    # Behind a letter, a digit and another of the same, where a rule that minds the place would show.
+    texts = [f"{chr(code)}a {chr(code)}{chr(code)} A{chr(code)} 1{chr(code)}." for code in codes]
+    values: list[bytes | None] = [json.dumps({"text": text}, ensure_ascii=False).encode() for text in texts]
+    found = read(settings, values)
+    assert found.count == len(texts)
+    rows = spark.createDataFrame(
+        [(n, text) for n, text in enumerate(texts)], "n INT, text STRING"
+    ).selectExpr("n", *lowered())
+    expected = [row[LOWER] for row in rows.orderBy("n").select(LOWER).collect()]
+    assert found.lowered.to_pylist() == expected
 
 
 def _texts() -> list[str]:
@@ -148,7 +194,11 @@ def _mutated(value: bytes, number: int) -> bytes:
     chance = random.Random(number)
     place = chance.randrange(len(value))
     new = chance.choice(
-        [b"", value[place : place + 1] * 2, bytes([chance.choice(b'{}[]",:\\ 019tfn-.eE+&\x00\x7f\xc3')])]
+        [
+            b"",
+            value[place : place + 1] * 2,
+            bytes([chance.choice(b'{}[]",:\\ 019tfn-.eE+&;uUD\x00\x7f\x80\x9f\xc3\xed\xf0')]),
+        ]
     )
     return value[:place] + new + value[place + 1 :]
 

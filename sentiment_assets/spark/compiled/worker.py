@@ -106,19 +106,22 @@ def reader(cache: str) -> Callable[[Any], Plain]:
         As for :func:`scorer`.
     """
     use_cache(cache)
-    from sentiment_assets.spark.compiled.messages import lower_ascii, read_messages
+    from sentiment_assets.spark.compiled.messages import lower_cases, read_messages
+
+    lower = lower_cases()
 
     def read(values: Any) -> Plain:
         data, offsets = buffers(values)
         rows, room = len(values), int(offsets[-1] - offsets[0])
         plain = np.empty(rows, np.bool_)
-        ids, authors, texts = (np.empty(room, np.uint8) for _ in range(3))
-        id_ends, author_ends, text_ends = (np.empty(rows + 1, np.int32) for _ in range(3))
+        ids, authors, texts, lowered = (np.empty(room, np.uint8) for _ in range(4))
+        id_ends, author_ends, text_ends, lowered_ends = (np.empty(rows + 1, np.int32) for _ in range(4))
         has_id, has_author, has_time = (np.empty(rows, np.bool_) for _ in range(3))
         times = np.empty(rows, np.int64)
         count = read_messages(
             data,
             offsets,
+            lower,
             plain,
             ids,
             id_ends,
@@ -130,10 +133,9 @@ def reader(cache: str) -> Callable[[Any], Plain]:
             has_time,
             texts,
             text_ends,
+            lowered,
+            lowered_ends,
         )
-        texts = texts[: text_ends[count]]
-        lowered = np.empty_like(texts)
-        lower_ascii(texts, lowered)
         everywhere = np.ones(count, np.bool_)
         return Plain(
             plain,
@@ -142,7 +144,7 @@ def reader(cache: str) -> Callable[[Any], Plain]:
             _strings(authors, author_ends, has_author[:count]),
             pa.array(times[:count], mask=~has_time[:count]).view(pa.timestamp("us", "UTC")),
             _strings(texts, text_ends, everywhere),
-            _strings(lowered, text_ends, everywhere),
+            _strings(lowered, lowered_ends, everywhere),
         )
 
     return read
@@ -161,7 +163,8 @@ def _strings(characters: Any, ends: Any, there: Any) -> Any:
 def use_cache(cache: str) -> None:
     """Tell numba where compiled functions are kept; call it before ``kernel`` or ``terms`` is imported.
 
-    Numba looks at the file of a function alone, and ``terms`` builds on ``kernel``: so each state of both has a folder.
+    Numba looks at the file of a function alone, but ``terms`` builds on ``kernel`` and ``messages`` on ``characters``:
+    so each state of them has a folder.
     """
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(cache) / _sources()))
     if not Path(__file__).is_file():
@@ -171,8 +174,9 @@ def use_cache(cache: str) -> None:
 @lru_cache(maxsize=1)
 def _sources() -> str:
     digest = hashlib.sha256()
-    for name in ("kernel.py", "terms.py"):
-        digest.update(resources.files(_PACKAGE).joinpath(name).read_bytes())
+    package = resources.files("sentiment_assets.spark")
+    for path in ("characters.py", "compiled/kernel.py", "compiled/terms.py"):
+        digest.update(package.joinpath(path).read_bytes())
     return digest.hexdigest()[:12]
 
 
