@@ -36,6 +36,7 @@ _FINAL = np.uint64(0xD6E8FEB86659FD93)
 _SEED = np.uint64(0xA0761D6478BD642F)
 _HALF = np.uint64(32)
 _ONE = np.uint64(1)
+_SIX, _SIX_BITS = np.uint64(6), np.uint64(63)
 _NONE = np.uint64(0)
 
 _QUESTION = np.uint32(ord("?"))
@@ -61,8 +62,8 @@ _LAST = _codes("last:")
 _NEGATIONS = _lines(
     ("not", "no", "never", "cannot", "nothing", "without", "aint", "cant", "dont", "isnt", "wont")
 )
-_BUT = _codes("but")
-_CLAUSE_ENDS = _codes(".!?,;:-")
+_CLAUSE_ENDS = np.uint64(sum(1 << ord(mark) - 32 for mark in ".!?,;:-"))
+"""A bit for each of them, counted from the space on."""
 
 _compiled: Any = numba.njit(cache=True, nogil=True)
 # A call that hands over an array counts its references, which costs as much as a character's work.
@@ -269,33 +270,35 @@ def _tokenise(codes, count, classes, begins, ends):
 
 @_compiled
 def _fold_lines(codes):
-    """Hash of each word of a list; a word ends in a line feed."""
+    """Hash table of the words of a list, at most a quarter full; a word ends in a line feed."""
     folded = np.empty(codes.size, np.uint64)
     begin = words = 0
     for position in range(codes.size):
         if codes[position] == 10:
             folded[words] = _fold(_SEED, codes, begin, position)
             begin, words = position + 1, words + 1
-    return folded[:words]
+    size = 1
+    while size < 4 * words:
+        size *= 2
+    slots = np.zeros(size, np.uint64)
+    fill_slots(folded[:words], slots, np.empty(words, np.int64))
+    return slots
 
 
-@_compiled
+@_inlined
 def _negates(codes, begin, end, folded, negations):
     if end - begin >= 3 and codes[end - 3] == 110 and codes[end - 2] == 39 and codes[end - 1] == 116:
         return True
-    for negation in negations:
-        if negation == folded:
-            return True
-    return False
+    return negations[find_slot(folded, negations)] != _NONE
 
 
-@_compiled
+@_inlined
 def _ends_clause(codes, begin, end):
     if end - begin == 1:
-        for code in _CLAUSE_ENDS:
-            if codes[begin] == code:
-                return True
-    return end - begin == 3 and _at(codes, begin, end, _BUT)
+        mark = np.uint64(codes[begin]) - np.uint64(32)
+        return mark < np.uint64(64) and (_CLAUSE_ENDS >> mark) & _ONE == _ONE
+    # "but"
+    return end - begin == 3 and codes[begin] == 98 and codes[begin + 1] == 117 and codes[begin + 2] == 116
 
 
 @_compiled
@@ -311,10 +314,9 @@ def _last_clause(codes, classes, begins, ends, tokens):
     return first
 
 
-@_compiled
-def _marked(mark, codes, begin, end):
-    """Hash of a word behind a mark; see the module's notes on characters beyond U+FFFF."""
-    state = _fold(_SEED, mark, 0, mark.size)
+@_inlined
+def _marked(mark, state, codes, begin, end):
+    """Hash of a word behind a mark, whose hash so far is ``state``; see the notes on characters beyond U+FFFF."""
     if codes[begin] > _BEYOND_BMP:
         state = _absorb(state, _QUESTION)
         state = _absorb(_fold(state, mark, 0, mark.size), _QUESTION)
@@ -347,15 +349,17 @@ def _word_hashes(codes, classes, begins, ends, tokens, negations, padded, hashes
             if place < tokens:
                 hashes[found] = _finish(_absorb(pair, padded[place + 2]))
                 found += 1
+    negated = _fold(_SEED, _NOT, 0, _NOT.size)
     for token in range(tokens - 1):
         if _negates(codes, begins[token], ends[token], padded[token + 1], negations):
             for word in range(token + 1, min(token + 4, tokens)):
                 if not classes[codes[begins[word]]] & WORD:
                     break
-                hashes[found] = _marked(_NOT, codes, begins[word], ends[word])
+                hashes[found] = _marked(_NOT, negated, codes, begins[word], ends[word])
                 found += 1
+    last = _fold(_SEED, _LAST, 0, _LAST.size)
     for token in range(_last_clause(codes, classes, begins, ends, tokens), tokens):
-        hashes[found] = _marked(_LAST, codes, begins[token], ends[token])
+        hashes[found] = _marked(_LAST, last, codes, begins[token], ends[token])
         found += 1
     return found
 
@@ -377,6 +381,26 @@ def _join(codes, begins, ends, tokens, joined):
 @_compiled
 def _piece_hashes(joined, count, classes, order, hashes):
     """Hashes of all terms of ``text.character_ngrams``; returns how many."""
+    odd = False
+    for position in range(count):
+        odd |= joined[position] > _BEYOND_BMP or classes[joined[position]] & LINE_END != 0
+    if odd:
+        return _odd_piece_hashes(joined, count, classes, order, hashes)
+    found = max(count - order + 1, 0)
+    # A character of all pieces at a time: the processor takes several pieces at once.
+    for piece in range(found):
+        hashes[piece] = _SEED
+    for place in range(order):
+        for piece in range(found):
+            hashes[piece] = _absorb(hashes[piece], joined[piece + place])
+    for piece in range(found):
+        hashes[piece] = _finish(hashes[piece])
+    return found
+
+
+@_compiled
+def _odd_piece_hashes(joined, count, classes, order, hashes):
+    """The same, of tokens with line ends or characters beyond U+FFFF."""
     found = 0
     # Where the run without a line end began that reaches up to here.
     run = 0
@@ -395,43 +419,47 @@ def _piece_hashes(joined, count, classes, order, hashes):
 
 
 @_compiled
-def _view(hashes, count, slots, values, probed, places, seen):
+def _view(hashes, count, terms, probed, places, seen):
     """Sum of the weights of the distinct known terms over their norm.
 
-    Loops of little each, so that the slots of many terms are on their way from memory at once. ``seen`` is a small
-    table of its own: each term counts once.
+    Loops of little each, so that the slots of many terms are on their way from memory at once. ``seen`` has a bit for
+    some slots each: a term whose bit is set may have been counted, and is looked for.
     """
-    mask = np.uint64(slots.size - 1)
+    mask = np.uint64(terms.size - 1)
     for term in range(count):
-        probed[term] = slots[hashes[term] & mask]
+        probed[term] = terms[hashes[term] & mask].hash
     known = 0
     for term in range(count):
         slot = hashes[term] & mask
         if probed[term] != hashes[term] and probed[term] != _NONE:
-            slot = find_slot(hashes[term], slots)
-            probed[term] = slots[slot]
+            while terms[slot].hash != hashes[term] and terms[slot].hash != _NONE:
+                slot = (slot + _ONE) & mask
+            probed[term] = terms[slot].hash
         # Without a branch, which the processor could only guess.
         places[known] = slot
         known += probed[term] != _NONE
-    size = 16
-    while size < 2 * known:
-        size *= 2
-    seen[:size] = -1
+    seen[:] = _NONE
+    weight = square = 0.0
     distinct = 0
     for term in range(known):
         place = places[term]
-        cell = (place * 40503) & (size - 1)
-        while seen[cell] != -1 and seen[cell] != place:
-            cell = (cell + 1) & (size - 1)
-        if seen[cell] == -1:
-            seen[cell] = place
-            places[distinct] = place
-            distinct += 1
-    weight = square = 0.0
-    for term in range(distinct):
-        weight += values[places[term], 0]
-        square += values[places[term], 1]
+        cell, bit = place >> _SIX & _SIX_BITS, _ONE << (place & _SIX_BITS)
+        if seen[cell] & bit and _stands_in(place, places, distinct):
+            continue
+        seen[cell] |= bit
+        places[distinct] = place
+        distinct += 1
+        weight += terms[place].weight
+        square += terms[place].square
     return weight / np.sqrt(square) if square > 0 else 0.0
+
+
+@_inlined
+def _stands_in(wanted, places, count):
+    found = False
+    for position in range(count):
+        found |= places[position] == wanted
+    return found
 
 
 @_compiled
@@ -452,9 +480,7 @@ def most_terms(tokens, characters):
 
 
 @_compiled
-def score_texts(
-    data, offsets, classes, word_slots, word_values, piece_slots, piece_values, order, intercept, result
-):
+def score_texts(data, offsets, classes, words, pieces, order, intercept, result):
     """P(positive) of each text.
 
     Parameters
@@ -465,8 +491,8 @@ def score_texts(
         Where each text begins in it, and where the last one ends; one more than texts.
     classes
         Class bits of each code point, uint8.
-    word_slots, word_values, piece_slots, piece_values
-        Of each view: hashes by slot, and (weight, square of the value before normalisation) of the same slot.
+    words, pieces
+        Of each view: (hash, weight, square of the value before normalisation) by slot (``tables.interleaved``).
     order
         Length of the character n-grams; 0: there is no such view.
     intercept
@@ -482,8 +508,8 @@ def score_texts(
     joined = np.empty(0, np.uint32)
     hashes = np.empty(0, np.uint64)
     probed = np.empty(0, np.uint64)
-    places = np.empty(0, np.int64)
-    seen = np.empty(0, np.int64)
+    places = np.empty(0, np.uint64)
+    seen = np.empty(64, np.uint64)
     for row in range(result.size):
         count = _clean(data, offsets[row], offsets[row + 1], classes, codes)
         tokens = _tokenise(codes, count, classes, begins, ends)
@@ -493,13 +519,12 @@ def score_texts(
             joined = np.empty(room, np.uint32)
             hashes = np.empty(room, np.uint64)
             probed = np.empty(room, np.uint64)
-            places = np.empty(room, np.int64)
-            seen = np.empty(4 * room, np.int64)
+            places = np.empty(room, np.uint64)
         found = _word_hashes(codes, classes, begins, ends, tokens, negations, padded, hashes)
-        odds = intercept + _view(hashes, found, word_slots, word_values, probed, places, seen)
+        odds = intercept + _view(hashes, found, words, probed, places, seen)
         if order:
             length = _join(codes, begins, ends, tokens, joined)
             found = _piece_hashes(joined, length, classes, order, hashes)
-            odds += _view(hashes, found, piece_slots, piece_values, probed, places, seen)
+            odds += _view(hashes, found, pieces, probed, places, seen)
         # As MLlib computes it: from the probability of the other class.
         result[row] = 1.0 - 1.0 / (1.0 + np.exp(odds))

@@ -199,8 +199,8 @@ def _escaped(data, position, end):
     if byte != 117:
         return np.int64(-1), position
     unit = _unit(data, position, end)
-    # Control characters, and the second half of a pair without the first.
-    if unit < 32 or unit == 127 or 0xDC00 <= unit < 0xE000:
+    # The second half of a pair without the first.
+    if unit < 0 or 0xDC00 <= unit < 0xE000:
         return np.int64(-1), position
     position += 5
     if unit < 0xD800 or unit >= 0xE000:
@@ -224,7 +224,7 @@ def _string_end(data, position, end):
         byte = data[position]
         if byte == _QUOTE:
             return position, has
-        if byte < 32 or byte == 127:
+        if byte < 32:
             return -1, has
         if byte > 127:
             has |= _BEYOND_ASCII

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sentiment_assets.spark.compiled.tables import NUMBERS, Tables
+from sentiment_assets.spark.compiled.tables import NUMBERS, Tables, interleaved
 
 _PACKAGE = "sentiment_assets.spark.compiled"
 # On a cluster the package is imported from a zip: then numba's own places, and ours before its own for zips.
@@ -52,22 +52,14 @@ def _scorer(folder: str, cache: str, written_at: int) -> Callable[[Any], Any]:
     from sentiment_assets.spark.compiled.kernel import score_texts
 
     tables = Tables.load(Path(folder))
+    classes, order, intercept = tables.classes, tables.order, tables.intercept
+    words = interleaved(tables.word_slots, tables.word_values)
+    pieces = interleaved(tables.piece_slots, tables.piece_values)
 
     def score(texts: Any) -> Any:
         data, offsets = buffers(texts)
         result = np.empty(len(texts), np.float64)
-        score_texts(
-            data,
-            offsets,
-            tables.classes,
-            tables.word_slots,
-            tables.word_values,
-            tables.piece_slots,
-            tables.piece_values,
-            tables.order,
-            tables.intercept,
-            result,
-        )
+        score_texts(data, offsets, classes, words, pieces, order, intercept, result)
         return pa.array(result)
 
     return score
