@@ -65,8 +65,7 @@ def ensure_table(path: Path, table: Table) -> None:
     _check_same_columns(path, table)
     configuration = open_existing(path).metadata().configuration
     if any(configuration.get(name) != value for name, value in properties.items()):
-        with writer_lock(path), explained_as(path, "changed"):
-            open_existing(path).alter.set_table_properties(properties)
+        set_properties(path, properties)
     present = {name.lower() for name in configuration}
     missing = {
         name: rule
@@ -78,6 +77,18 @@ def ensure_table(path: Path, table: Table) -> None:
             for name, rule in missing.items():
                 # One at a time: delta-rs takes no more.
                 open_existing(path).alter.add_constraint({name: rule})
+
+
+def set_properties(path: Path, properties: Mapping[str, str]) -> None:
+    """Set properties of a table, Delta's and others; the rest stays. Written by delta-rs, without a JVM.
+
+    Raises
+    ------
+    TableError
+        When the table is missing, or cannot be written.
+    """
+    with writer_lock(path), explained_as(path, "changed"):
+        open_existing(path).alter.set_table_properties(dict(properties), raise_if_not_exists=False)
 
 
 def overwrite(

@@ -236,7 +236,7 @@ class _Lease:
         finish_reset(self._settings)
         mend_checkpoint(self._settings)
         topic = self._reach_topic()
-        pair = pulse.during(lambda: ensure_pair(self._spark, self._settings, topic))
+        pair = pulse.during(lambda: ensure_pair(self._settings, topic))
         if served is None:
             served = self._prepared(version)
         log.info("%s is scored by: %s; half the neutral band: %g", version, served.scorer, served.band)

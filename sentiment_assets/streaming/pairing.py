@@ -10,18 +10,14 @@ import json
 import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sentiment_assets.failures import StreamError
 from sentiment_assets.runtime.files import replace_file
 from sentiment_assets.schemas import DEAD_LETTERS, PREDICTIONS
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.delta import ensure_table, open_existing, table_exists
+from sentiment_assets.spark.delta import ensure_table, open_existing, set_properties, table_exists
 from sentiment_assets.streaming.audit import highest_offsets
 from sentiment_assets.streaming.positions import checkpoint, has_batches
-
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
 
 PROPERTY = "sentiment.pair_id"
 _RESET = (
@@ -40,7 +36,7 @@ class Pair:
     topic_id: str
 
 
-def ensure_pair(spark: "SparkSession", settings: Settings, topic_id: str) -> Pair:
+def ensure_pair(settings: Settings, topic_id: str) -> Pair:
     """Create both tables and the pair, or verify that what is there belongs together.
 
     The order survives a crash at any point: the table first, then the checkpoint's file, then the table's
@@ -69,7 +65,7 @@ def ensure_pair(spark: "SparkSession", settings: Settings, topic_id: str) -> Pai
     ensure_table(settings.table(DEAD_LETTERS.name), DEAD_LETTERS)
     # Rows of a backfill have a topic of their own: they may be there before the stream's first batch.
     if not has_batches(settings) and not highest_offsets(settings):
-        return _create(spark, settings, table, topic_id)
+        return _create(settings, table, topic_id)
     return _verify(settings, table, topic_id)
 
 
@@ -81,7 +77,7 @@ def read_pair(settings: Settings) -> Pair | None:
         return None
 
 
-def _create(spark: "SparkSession", settings: Settings, table: Path, topic_id: str) -> Pair:
+def _create(settings: Settings, table: Path, topic_id: str) -> Pair:
     known = read_pair(settings)
     pair_id, table_id = _identity(table)
     if known is not None and known == Pair(pair_id or "", table_id, settings.topic, topic_id):
@@ -89,7 +85,7 @@ def _create(spark: "SparkSession", settings: Settings, table: Path, topic_id: st
     pair = Pair(uuid.uuid4().hex, table_id, settings.topic, topic_id)
     checkpoint(settings).mkdir(parents=True, exist_ok=True)
     replace_file(_file(settings), json.dumps(asdict(pair)))
-    spark.sql(f"ALTER TABLE delta.`{table}` SET TBLPROPERTIES ('{PROPERTY}' = '{pair.pair_id}')")
+    set_properties(table, {PROPERTY: pair.pair_id})
     return pair
 
 

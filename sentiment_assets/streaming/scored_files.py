@@ -16,22 +16,21 @@ from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiment_assets.lake.files import DataFile, FileWriter, read_schema
 from sentiment_assets.schemas import FIRST_MOMENT, LAST_MOMENT, PREDICTIONS
 from sentiment_assets.spark.compiled.worker import reader, scorer
 
-MESSAGES = "key BINARY, value BINARY, topic STRING, partition INT, offset BIGINT, timestamp TIMESTAMP"
-"""Of Kafka's source, as far as it is used. A row without a topic is a file that was written: its key is the JSON."""
+MESSAGES = "value BINARY, partition INT, offset BIGINT, timestamp TIMESTAMP"
+"""Of Kafka's source, as far as it is used. A row without an offset is a file that was written, as JSON in its value."""
 WRITTEN = "written STRING"
 """A line a file, as JSON."""
 
 _MOMENT = pa.timestamp("us", "UTC")
 _MESSAGES = pa.schema(
     {
-        "key": pa.binary(),
         "value": pa.binary(),
-        "topic": pa.string(),
         "partition": pa.int32(),
         "offset": pa.int64(),
         "timestamp": _MOMENT,
@@ -61,6 +60,8 @@ class Scoring:
         Where numba keeps compiled functions.
     version
         Of the model, for each row.
+    topic
+        From which all messages come.
     band
         Half the width of the neutral band; 0: none.
     """
@@ -68,6 +69,7 @@ class Scoring:
     model: str
     cache: str
     version: str
+    topic: str
     band: float
 
 
@@ -161,7 +163,7 @@ class _Scored:
         Parameters
         ----------
         columns
-            ``tweet_id, author, created_at, topic, partition, offset, kafka_timestamp, text`` as Arrow arrays.
+            ``tweet_id, author, created_at, partition, offset, kafka_timestamp, text`` as Arrow arrays.
         lowered
             Their texts as ``text.lowered`` makes them.
 
@@ -183,6 +185,7 @@ class _Scored:
         of_all = columns | {
             "sentiment": pa.DictionaryArray.from_arrays(sentiments, _SENTIMENTS),
             "probability": probability,
+            "topic": _same(self._scoring.topic, rows),
             "model_version": _same(self._scoring.version, rows),
             "scored_at": pa.array(np.full(rows, self._scored_at)).view(_MOMENT),
         }
@@ -222,30 +225,30 @@ class FromMessages:
                 if not batch.num_rows or left_bytes > _LEFT_BYTES:
                     continue
                 found = read(batch.column("value"))
-                rest = batch.filter(pa.array(~found.plain))
-                if found.count:
+                kept = batch
+                if found.count < batch.num_rows:
                     plain = pa.array(found.plain)
+                    kept, rest = batch.filter(plain), batch.filter(pc.invert(plain))
+                    left, left_bytes = left + rest.num_rows, left_bytes + rest.nbytes
+                    yield rest
+                if found.count:
                     scored.add(
                         {
                             "tweet_id": found.ids,
                             "author": found.authors,
                             "created_at": found.times,
-                            "topic": _few(batch.column("topic").filter(plain)),
-                            "partition": batch.column("partition").filter(plain),
-                            "offset": batch.column("offset").filter(plain),
-                            "kafka_timestamp": _within(batch.column("timestamp").filter(plain)),
+                            "partition": kept.column("partition"),
+                            "offset": kept.column("offset"),
+                            "kafka_timestamp": _within(kept.column("timestamp")),
                             "text": found.texts,
                         },
                         found.lowered,
                     )
-                left, left_bytes = left + rest.num_rows, left_bytes + rest.nbytes
-                if rest.num_rows:
-                    yield rest
             written = scored.close() + Written(left=left, gave_up=left_bytes > _LEFT_BYTES)
         except BaseException:
             scored.abandon()
             raise
-        yield pa.RecordBatch.from_pylist([{"key": written.to_json().encode()}], schema=_MESSAGES)
+        yield pa.RecordBatch.from_pylist([{"value": written.to_json().encode()}], schema=_MESSAGES)
 
 
 class FromTweets:
@@ -268,7 +271,6 @@ class FromTweets:
                         for name in read_schema(PREDICTIONS).names
                         if name in good.schema.names
                     }
-                    columns["topic"] = _few(columns["topic"])
                     scored.add(columns, good.column("ml_lower"))
             written = scored.close() + Written(bad=bad)
         except BaseException:
@@ -279,11 +281,6 @@ class FromTweets:
 
 def _same(word: str, rows: int) -> Any:
     return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([word]))
-
-
-def _few(words: Any) -> Any:
-    """Words of which there are few, each once."""
-    return words.dictionary_encode()
 
 
 def _within(moments: Any) -> Any:

@@ -28,7 +28,6 @@ from sentiment_assets.streaming.scored_files import (
 from sentiment_assets.streaming.serving import Served
 
 _TWEET = (
-    "topic",
     "partition",
     "offset",
     "kafka_timestamp",
@@ -54,7 +53,7 @@ def scoring_by_workers(settings: Settings, served: Served) -> Scoring | None:
     model = served.model
     if not (isinstance(model, CompiledModel) and is_ours(settings) and is_all_here(settings)):
         return None
-    return Scoring(str(model.folder), str(model.cache), served.version, served.band)
+    return Scoring(str(model.folder), str(model.cache), served.version, settings.topic, served.band)
 
 
 def write_files(
@@ -72,7 +71,7 @@ def write_files(
     Parameters
     ----------
     messages
-        Rows of Spark's Kafka source, at least the columns of :data:`~.scored_files.MESSAGES`.
+        Rows of Spark's Kafka source, of one topic, at least the columns of :data:`~.scored_files.MESSAGES`.
     one_file
         Of a batch of few messages, read by Spark alone.
     read_by_workers
@@ -83,9 +82,7 @@ def write_files(
     PySparkException, Py4JError
         When Kafka cannot be read, a worker fails, or the disk is full.
     """
-    needed = messages.select(
-        F.lit(None).cast("binary").alias("key"), "value", "topic", "partition", "offset", "timestamp"
-    )
+    needed = messages.select("value", "partition", "offset", "timestamp")
     folder = Folder(str(table), uuid.uuid4().hex)
     try:
         if one_file:
@@ -113,17 +110,19 @@ def _write_plain(messages: DataFrame, scoring: Scoring, folder: Folder) -> Writt
     # Kept, so that the same workers score the rest: others would have to load all that these have.
     read = messages.mapInArrow(FromMessages(scoring, folder), MESSAGES).persist(StorageLevel.MEMORY_AND_DISK)
     try:
-        lines = read.where("topic IS NULL").select("key").collect()
-        plain = sum((Written.from_json(line.key) for line in lines), Written())
+        lines = read.where("offset IS NULL").select("value").collect()
+        plain = sum((Written.from_json(line.value) for line in lines), Written())
         if plain.gave_up or not plain.left:
             return plain
-        return plain + _write_tweets(read.where("topic IS NOT NULL"), scoring, folder)
+        return plain + _write_tweets(read.where("offset IS NOT NULL"), scoring, folder)
     finally:
         read.unpersist()
 
 
 def _write_tweets(messages: DataFrame, scoring: Scoring, folder: Folder) -> Written:
-    tweets = parse(messages).selectExpr("*", *lowered(ascii_first=True)).select(*_TWEET)
+    # What is the same for all rows, or not needed, is not handed over.
+    whole = messages.withColumns({"key": F.lit(None).cast("binary"), "topic": F.lit(None).cast("string")})
+    tweets = parse(whole).selectExpr("*", *lowered(ascii_first=True)).select(*_TWEET)
     lines = tweets.mapInArrow(FromTweets(scoring, folder), WRITTEN).collect()
     return sum((Written.from_json(line.written) for line in lines), Written())
 

@@ -227,7 +227,7 @@ def test_without_a_model_or_with_a_damaged_one_the_lease_fails_with_a_next_step(
         drain(spark, empty)
 
 
-@pytest.mark.parametrize("scoring", [None, Scoring("", "", "", 0.0)], ids=["by Spark", "beside Spark"])
+@pytest.mark.parametrize("scoring", [None, Scoring("", "", "", "", 0.0)], ids=["by Spark", "beside Spark"])
 def test_many_small_files_are_merged_and_a_few_are_left_alone(
     spark: SparkSession, settings: Settings, scoring: Scoring | None
 ) -> None:
