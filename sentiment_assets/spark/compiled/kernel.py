@@ -66,17 +66,19 @@ _CLAUSE_ENDS = np.uint64(sum(1 << ord(mark) - 32 for mark in ".!?,;:-"))
 """A bit for each of them, counted from the space on."""
 
 _compiled: Any = numba.njit(cache=True, nogil=True)
-# A call that hands over an array counts its references, which costs as much as a character's work.
+# Of functions that make no array: without numba's runtime, which counts the references to each array at each call, one
+# by one for all processors. That took a fifth of the time of a text, and half of that of a message.
+_leaf: Any = numba.njit(cache=True, nogil=True, _nrt=False)
 _inlined: Any = numba.njit(cache=True, nogil=True, inline="always")
 
 
-@_compiled
+@_leaf
 def _absorb(state, value):
     state = (state ^ np.uint64(value)) * _MULTIPLIER
     return state ^ (state >> _HALF)
 
 
-@_compiled
+@_leaf
 def _finish(state):
     """A hash that is never 0, which marks an empty slot."""
     state = (state ^ (state >> np.uint64(29))) * _FINAL
@@ -91,7 +93,7 @@ def _fold(state, codes, begin, end):
     return state
 
 
-@_compiled
+@_leaf
 def hash_words(codes, begin, end):
     """Hash of a term of words joined by single spaces: the hashes of its words, combined in order."""
     state, word = _SEED, _SEED
@@ -103,13 +105,13 @@ def hash_words(codes, begin, end):
     return _finish(_absorb(state, word))
 
 
-@_compiled
+@_leaf
 def hash_piece(codes, begin, end):
     """Hash of a character n-gram, spaces included."""
     return _finish(_fold(_SEED, codes, begin, end))
 
 
-@_compiled
+@_leaf
 def hash_terms(codes, by_words, hashes):
     """Hashes of terms that each end in a line feed; ``by_words`` says which of the two functions."""
     begin = term = 0
@@ -121,7 +123,7 @@ def hash_terms(codes, by_words, hashes):
             begin, term = position + 1, term + 1
 
 
-@_compiled
+@_leaf
 def find_slot(wanted, slots):
     """Where a hash stands in a table with open addressing, or the free slot where it would."""
     mask = np.uint64(slots.size - 1)
@@ -131,7 +133,7 @@ def find_slot(wanted, slots):
     return slot
 
 
-@_compiled
+@_leaf
 def fill_slots(hashes, slots, places):
     """Put each hash into the first free slot from its place on; returns the index of one that occurs twice, or -1."""
     for term in range(hashes.size):
@@ -143,7 +145,7 @@ def fill_slots(hashes, slots, places):
     return -1
 
 
-@_compiled
+@_leaf
 def _at(data, position, end, text):
     """Whether ``text`` stands at ``position``."""
     if position + text.size > end:
@@ -157,7 +159,7 @@ def _at(data, position, end, text):
 _HTTP, _HTTPS, _WWW = _codes("http://"), _codes("https://"), _codes("www.")
 
 
-@_compiled
+@_leaf
 def _link_at(data, position, end):
     first = data[position]
     if first == 104:
@@ -165,17 +167,17 @@ def _link_at(data, position, end):
     return first == 119 and _at(data, position, end, _WWW)
 
 
-@_compiled
+@_leaf
 def _is_name(byte):
     return 97 <= byte <= 122 or 48 <= byte <= 57 or byte == 95
 
 
-@_compiled
+@_leaf
 def _is_ascii_space(byte):
     return byte == 32 or 9 <= byte <= 13
 
 
-@_compiled
+@_leaf
 def _put(codes, count, code, classes):
     """Append a character, unless it would be the third of a run."""
     if count >= 2 and codes[count - 1] == code and codes[count - 2] == code and not classes[code] & LINE_END:
@@ -184,7 +186,7 @@ def _put(codes, count, code, classes):
     return count + 1
 
 
-@_compiled
+@_leaf
 def _decode(data, position, end):
     """Code point at ``position`` and where the next one begins. Spark hands over sound UTF-8."""
     first = np.uint32(data[position])
@@ -199,7 +201,7 @@ def _decode(data, position, end):
     return code if code < CODE_POINTS else _REPLACEMENT, position + width
 
 
-@_compiled
+@_leaf
 def _clean(data, begin, end, classes, codes):
     """Characters of a text with links and mentions as placeholders and runs cut to two; returns how many."""
     count, position = 0, begin
@@ -240,7 +242,7 @@ def _clean(data, begin, end, classes, codes):
     return count
 
 
-@_compiled
+@_leaf
 def _tokenise(codes, count, classes, begins, ends):
     """Where each token begins and ends; returns how many there are."""
     tokens = position = 0
@@ -301,7 +303,7 @@ def _ends_clause(codes, begin, end):
     return end - begin == 3 and codes[begin] == 98 and codes[begin + 1] == 117 and codes[begin + 2] == 116
 
 
-@_compiled
+@_leaf
 def _last_clause(codes, classes, begins, ends, tokens):
     """First token of the last clause: behind the last clause mark that a word follows."""
     first = max(tokens - CLAUSE_TOKENS, 0)
@@ -324,7 +326,7 @@ def _marked(mark, state, codes, begin, end):
     return _finish(_absorb(_SEED, _fold(state, codes, begin, end)))
 
 
-@_compiled
+@_leaf
 def _word_hashes(codes, classes, begins, ends, tokens, negations, padded, hashes):
     """Hashes of all terms of ``text.scoped_terms``; returns how many. ``padded`` is room for two more than tokens."""
     found = 0
@@ -364,7 +366,7 @@ def _word_hashes(codes, classes, begins, ends, tokens, negations, padded, hashes
     return found
 
 
-@_compiled
+@_leaf
 def _join(codes, begins, ends, tokens, joined):
     """The tokens with one space before, between and after them; returns the length."""
     joined[0] = 32
@@ -378,7 +380,7 @@ def _join(codes, begins, ends, tokens, joined):
     return count
 
 
-@_compiled
+@_leaf
 def _piece_hashes(joined, count, classes, order, hashes):
     """Hashes of all terms of ``text.character_ngrams``; returns how many."""
     odd = False
@@ -398,7 +400,7 @@ def _piece_hashes(joined, count, classes, order, hashes):
     return found
 
 
-@_compiled
+@_leaf
 def _odd_piece_hashes(joined, count, classes, order, hashes):
     """The same, of tokens with line ends or characters beyond U+FFFF."""
     found = 0
@@ -418,7 +420,7 @@ def _odd_piece_hashes(joined, count, classes, order, hashes):
     return found
 
 
-@_compiled
+@_leaf
 def _view(hashes, count, terms, probed, places, seen):
     """Sum of the weights of the distinct known terms over their norm.
 
@@ -462,7 +464,7 @@ def _stands_in(wanted, places, count):
     return found
 
 
-@_compiled
+@_leaf
 def most_characters(offsets):
     """Characters that the longest of some texts has at most once it is cleaned."""
     longest = 0
@@ -472,7 +474,7 @@ def most_characters(offsets):
     return 4 * longest + 16
 
 
-@_compiled
+@_leaf
 def most_terms(tokens, characters):
     """Terms that a text has at most, in either view."""
     # Of each token: itself, two n-grams and their artefacts, three negated words at most, one in the last clause.

@@ -22,6 +22,8 @@ MAX_BYTES = 16_384
 """Longest message that is read here."""
 
 _compiled: Any = numba.njit(cache=True, nogil=True)
+# As in ``kernel``: without counting references.
+_leaf: Any = numba.njit(cache=True, nogil=True, _nrt=False)
 _ID, _AUTHOR, _CREATED_AT, _TEXT, _MESSAGE, _OTHER = 0, 1, 2, 3, 4, 5
 _NAMES = (b"id", b"author", b"created_at", b"text", b"message")
 _KEYS = tuple(np.frombuffer(name, np.uint8) for name in _NAMES)
@@ -57,7 +59,7 @@ _AGAIN = 24
 """From this bit on of an entry of ``lower_cases``: how often the character is repeated."""
 
 
-@_compiled
+@_leaf
 def _skip_space(data, position, end):
     while position < end and (
         data[position] == 32 or data[position] == 10 or data[position] == 13 or data[position] == 9
@@ -66,7 +68,7 @@ def _skip_space(data, position, end):
     return position
 
 
-@_compiled
+@_leaf
 def _stands(data, begin, end, word):
     if end - begin < word.size:
         return False
@@ -76,7 +78,7 @@ def _stands(data, begin, end, word):
     return True
 
 
-@_compiled
+@_leaf
 def _name_of(data, begin, end):
     """Which field a name is."""
     size = end - begin
@@ -112,7 +114,7 @@ def lower_cases() -> npt.NDArray[np.uint32]:
     return table
 
 
-@_compiled
+@_leaf
 def _decode(data, position, end):
     """Code point of the character beyond ASCII at ``position``, and where the next begins; -1: it is no sound UTF-8."""
     first = np.int64(data[position])
@@ -138,7 +140,7 @@ def _decode(data, position, end):
     return code, position + width
 
 
-@_compiled
+@_leaf
 def _encode(code, out, place):
     """Write the UTF-8 of a code point; returns where it ends."""
     if code < 0x80:
@@ -160,7 +162,7 @@ def _encode(code, out, place):
     return place + 4
 
 
-@_compiled
+@_leaf
 def _unit(data, position, end):
     r"""The code unit of ``\uXXXX`` whose ``u`` is at ``position``; -1: it is none."""
     if position + 5 > end:
@@ -180,7 +182,7 @@ def _unit(data, position, end):
     return unit
 
 
-@_compiled
+@_leaf
 def _escaped(data, position, end):
     r"""The code point of an escape whose backslash is before ``position``, and where the next begins; -1: not plain."""
     byte = np.int64(data[position])
@@ -213,7 +215,7 @@ def _escaped(data, position, end):
     return 0x10000 + ((unit - 0xD800) << 10) + (second - 0xDC00), position + 6
 
 
-@_compiled
+@_leaf
 def _string_end(data, position, end):
     """Where the string ends whose first character is at ``position``, and what it has; -1: not plain.
 
@@ -239,7 +241,7 @@ def _string_end(data, position, end):
     return -1, has
 
 
-@_compiled
+@_leaf
 def _is_sound(data, position, end):
     """Whether what is beyond ASCII is UTF-8, and each escape a plain one."""
     while position < end:
@@ -259,14 +261,14 @@ def _is_sound(data, position, end):
     return True
 
 
-@_compiled
+@_leaf
 def _digits_end(data, position, end):
     while position < end and 48 <= data[position] <= 57:
         position += 1
     return position
 
 
-@_compiled
+@_leaf
 def _number_end(data, position, end):
     """Where a JSON number ends; -1: it is none, or a long one."""
     begin = position
@@ -292,7 +294,7 @@ def _number_end(data, position, end):
     return position if position - begin <= 100 else -1
 
 
-@_compiled
+@_leaf
 def _word_end(data, position, end):
     """Where ``null``, ``true``, ``false`` or a number ends; -1: none of them."""
     byte = data[position]
@@ -307,7 +309,7 @@ def _word_end(data, position, end):
     return -1
 
 
-@_compiled
+@_leaf
 def read_fields(data, position, end, begins, ends, have):
     """Find the fields of a message: where each known one begins and ends, and what it has.
 
@@ -376,7 +378,7 @@ def read_fields(data, position, end, begins, ends, have):
         position += 1
 
 
-@_compiled
+@_leaf
 def _two(data, position):
     """The number of two digits, or -1."""
     tens, ones = data[position] - 48, data[position + 1] - 48
@@ -385,7 +387,7 @@ def _two(data, position):
     return tens * 10 + ones
 
 
-@_compiled
+@_leaf
 def _days(year, month, day):
     """Days since 1970 of a date of the Gregorian calendar (Howard Hinnant, chrono-compatible date algorithms)."""
     if month <= 2:
@@ -397,14 +399,14 @@ def _days(year, month, day):
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-@_compiled
+@_leaf
 def _days_of(year, month):
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@_compiled
+@_leaf
 def read_time(data, begin, end):
     """Microseconds since 1970 of ``2009-04-06T22:19:45Z``, with up to six decimals; -1: it is written otherwise."""
     size = end - begin
@@ -436,7 +438,7 @@ def read_time(data, begin, end):
     return _days(year, month, day) * _DAY_MICROS + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
 
 
-@_compiled
+@_leaf
 def _copy(data, begin, end, out, place):
     """Append bytes; returns where they end."""
     for position in range(begin, end):
@@ -445,7 +447,7 @@ def _copy(data, begin, end, out, place):
     return place
 
 
-@_compiled
+@_leaf
 def _copy_string(data, begin, end, has, out, place):
     """Append the characters of a string; returns where they end."""
     if not has & _ESCAPES:
@@ -462,7 +464,7 @@ def _copy_string(data, begin, end, has, out, place):
     return place
 
 
-@_compiled
+@_leaf
 def _is_blank(text, begin, end):
     r"""Whether there is nothing but what Java's ``\s`` finds."""
     for position in range(begin, end):
@@ -471,7 +473,7 @@ def _is_blank(text, begin, end):
     return True
 
 
-@_compiled
+@_leaf
 def _unescape(text, begin, end):
     """Undo the entities in place, one after the other as SQL does; returns where the text ends then."""
     while begin < end and text[begin] != _AMPERSAND:
@@ -493,7 +495,7 @@ def _unescape(text, begin, end):
     return end
 
 
-@_compiled
+@_leaf
 def _lower(text, begin, end, lower):
     """Plain punctuation and lower case in place; returns where the text ends then, or -1: that is Spark's to say."""
     source = target = begin
@@ -513,8 +515,8 @@ def _lower(text, begin, end, lower):
     return target
 
 
-@_compiled
-def read_messages(
+@_leaf
+def _read_messages(
     data,
     offsets,
     lower,
@@ -531,36 +533,11 @@ def read_messages(
     text_ends,
     lowered,
     lowered_ends,
+    begins,
+    ends,
+    have,
 ):
-    """Read the plain ones among some messages.
-
-    Parameters
-    ----------
-    data, offsets
-        Bytes of all messages, uint8, and where each begins and the last one ends, int64.
-    lower
-        :func:`lower_cases`.
-    plain
-        Filled: whether each message is a plain one.
-    ids, authors, texts
-        Filled: characters of these fields of the plain messages, one after the other.
-    lowered
-        Filled: of the texts as ``text.lowered`` makes them.
-    id_ends, author_ends, text_ends, lowered_ends
-        Filled: where they begin, and where the last one ends, int32, one more than plain messages.
-    has_id, has_author, has_time
-        Filled: whether a plain message has that field.
-    times
-        Filled: microseconds since 1970.
-
-    Returns
-    -------
-    int
-        Plain messages.
-    """
-    begins = np.empty(5, np.int64)
-    ends = np.empty(5, np.int64)
-    have = np.zeros(5, np.int64)
+    """What :func:`read_messages` does, with room for the places of five fields."""
     count = id_place = author_place = text_place = lowered_place = 0
     id_ends[0] = author_ends[0] = text_ends[0] = lowered_ends[0] = 0
     for row in range(plain.size):
@@ -611,3 +588,72 @@ def read_messages(
         id_ends[count], author_ends[count] = id_place, author_place
         text_ends[count], lowered_ends[count] = text_place, lowered_place
     return count
+
+
+@_compiled
+def read_messages(
+    data,
+    offsets,
+    lower,
+    plain,
+    ids,
+    id_ends,
+    has_id,
+    authors,
+    author_ends,
+    has_author,
+    times,
+    has_time,
+    texts,
+    text_ends,
+    lowered,
+    lowered_ends,
+):
+    """Read the plain ones among some messages.
+
+    Parameters
+    ----------
+    data, offsets
+        Bytes of all messages, uint8, and where each begins and the last one ends, int64.
+    lower
+        :func:`lower_cases`.
+    plain
+        Filled: whether each message is a plain one.
+    ids, authors, texts
+        Filled: characters of these fields of the plain messages, one after the other.
+    lowered
+        Filled: of the texts as ``text.lowered`` makes them.
+    id_ends, author_ends, text_ends, lowered_ends
+        Filled: where they begin, and where the last one ends, int32, one more than plain messages.
+    has_id, has_author, has_time
+        Filled: whether a plain message has that field.
+    times
+        Filled: microseconds since 1970.
+
+    Returns
+    -------
+    int
+        Plain messages.
+    """
+    begins, ends, have = np.empty(5, np.int64), np.empty(5, np.int64), np.empty(5, np.int64)
+    return _read_messages(
+        data,
+        offsets,
+        lower,
+        plain,
+        ids,
+        id_ends,
+        has_id,
+        authors,
+        author_ends,
+        has_author,
+        times,
+        has_time,
+        texts,
+        text_ends,
+        lowered,
+        lowered_ends,
+        begins,
+        ends,
+        have,
+    )

@@ -26,6 +26,7 @@ from sentiment_assets.spark.compiled.kernel import (
     _fold_lines,
     _join,
     _last_clause,
+    _leaf,
     _negates,
     _piece_hashes,
     _tokenise,
@@ -39,7 +40,7 @@ from sentiment_assets.spark.compiled.kernel import (
 )
 
 
-@_compiled
+@_leaf
 def _count(hashes, found, row, positive, keys, counts, stamps):
     """Count each distinct hash once; returns how many were new."""
     fresh = 0
@@ -130,7 +131,7 @@ def count_terms(
     return rows
 
 
-@_compiled
+@_leaf
 def grow(keys, counts, stamps, new_keys, new_counts, new_stamps):
     """Move a table into a larger, empty one."""
     for old in range(keys.size):
@@ -170,7 +171,7 @@ def _place_of(hashes, found, keys, indices, places):
     return distinct
 
 
-@_compiled
+@_leaf
 def _weigh(places, distinct, shift, idf, ratio, indices, values, length):
     """Append binary x idf with L2 norm 1, x ratio; returns the new length."""
     square = 0.0
@@ -254,7 +255,7 @@ def make_vectors(
     return starts, numbers[:length], values[:length]
 
 
-@_compiled
+@_leaf
 def _copy(source, begin, end, target, length):
     for position in range(begin, end):
         target[length] = source[position]
@@ -262,7 +263,7 @@ def _copy(source, begin, end, target, length):
     return length
 
 
-@_compiled
+@_leaf
 def _copy_token(codes, begins, ends, tokens, place, artefact, target, length):
     """A token of the padded text: 0 is the start, tokens + 1 the end; an artefact begins with "?"."""
     if place == 0:
@@ -276,7 +277,7 @@ def _copy_token(codes, begins, ends, tokens, place, artefact, target, length):
     return _copy(codes, begin, ends[place - 1], target, length)
 
 
-@_compiled
+@_leaf
 def _copy_marked(mark, codes, begin, end, target, length):
     length = _copy(mark, 0, mark.size, target, length)
     if codes[begin] > _BEYOND_BMP:
@@ -287,7 +288,7 @@ def _copy_marked(mark, codes, begin, end, target, length):
     return _copy(codes, begin, end, target, length)
 
 
-@_compiled
+@_leaf
 def _keep(letters, begin, end, by_words, keys, places, done, spelled, found):
     """Note a term just spelled if it is wanted and new; returns whether."""
     wanted = hash_words(letters, begin, end) if by_words else hash_piece(letters, begin, end)
@@ -301,7 +302,7 @@ def _keep(letters, begin, end, by_words, keys, places, done, spelled, found):
     return True
 
 
-@_compiled
+@_leaf
 def _spell_words(
     codes, classes, begins, ends, tokens, negations, keys, places, done, letters, length, spelled, found
 ):
@@ -342,7 +343,7 @@ def _spell_words(
     return length, found
 
 
-@_compiled
+@_leaf
 def _spell_pieces(joined, count, classes, order, keys, places, done, letters, length, spelled, found):
     """Spell the terms of ``kernel._piece_hashes``; returns letters and terms so far."""
     run = 0
@@ -361,7 +362,7 @@ def _spell_pieces(joined, count, classes, order, keys, places, done, letters, le
     return length, found
 
 
-@_compiled
+@_leaf
 def letters_needed(count, tokens, order):
     """Most letters that the terms of one text can have: a token stands in six n-grams, twice if it is an artefact."""
     return 16 * (count + 8 * tokens + 16) + 2 * (order + 1) * (count + tokens + 2)
