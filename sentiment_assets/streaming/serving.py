@@ -168,6 +168,7 @@ def _obstacle(spark: SparkSession, scorer: Scorer, compiled: CompiledModel) -> s
     empty = spark.range(0, 2, 1, 2).selectExpr("'' AS text")
     try:
         score(compiled, empty).collect()
+        compiled.prepare_readers(spark)
     except PySparkException as error:
         log.warning("The compiled tables cannot be used: %s", error)
         return f"the kernel does not run here: {last_line(error)}"

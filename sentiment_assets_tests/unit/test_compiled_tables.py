@@ -1,6 +1,8 @@
 """The kernel's hash tables and its Arrow door, without a JVM."""
 
+from itertools import permutations
 from pathlib import Path
+from string import ascii_lowercase
 
 import numpy as np
 import pyarrow as pa
@@ -29,24 +31,29 @@ def codes(text: str) -> np.ndarray:
 def view(terms: list[str], weights: list[float], *, by_words: bool) -> tuple[np.ndarray, np.ndarray]:
     hashes = np.empty(len(terms), np.uint64)
     hash_terms(codes("".join(f"{term}\n" for term in terms)), by_words, hashes)
-    slots, places = np.zeros(64, np.uint64), np.empty(len(terms), np.int64)
+    size = max(64, 1 << (2 * len(terms)).bit_length())
+    slots, places = np.zeros(size, np.uint64), np.empty(len(terms), np.int64)
     assert fill_slots(hashes, slots, places) == -1
-    values = np.zeros((64, 2))
+    values = np.zeros((size, 2))
     values[places] = [(weight, 1.0) for weight in weights]
     return slots, values
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def classes_of_letters() -> np.ndarray:
     classes = np.zeros(CODE_POINTS, np.uint8)
-    for character in "abcdefghijklmnopqrstuvwxyz":
+    for character in ascii_lowercase:
         classes[ord(character)] = LETTER | WORD
     classes[ord(" ")] = SPACE
+    return classes
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
     words = view(
         ["good", "good day", "not:good", "<s> good", "last:day"], [0.1, 0.2, 0.4, 0.8, 1.6], by_words=True
     )
     pieces = view([" goo", "day "], [3.2, 6.4], by_words=False)
-    Tables(classes, *words, *pieces, order=4, intercept=INTERCEPT).save(tmp_path)
+    Tables(classes_of_letters(), *words, *pieces, order=4, intercept=INTERCEPT).save(tmp_path)
     return tmp_path
 
 
@@ -59,6 +66,20 @@ def test_each_known_term_counts_once_over_the_norm_of_its_view(folder: Path, tmp
     texts = pa.array(["good day", "bad", "", "so good so good"])
     expected = [(0.1 + 0.2 + 0.8 + 1.6) / 2 + (3.2 + 6.4) / np.sqrt(2), 0, 0, 0.1 + 3.2]
     np.testing.assert_allclose(log_odds(score(texts)), np.array(expected) + INTERCEPT, rtol=1e-9)
+
+
+@pytest.mark.parametrize("known", [1, 63, 511, 512, 513, 5_000])
+def test_each_of_many_known_terms_counts_once_too(tmp_path: Path, known: int) -> None:
+    words = ["".join(letters) for letters in permutations(ascii_lowercase, 3)][:known]
+    weights = [(1 + place / known) / np.sqrt(known) for place in range(known)]
+    none = np.zeros(1, np.uint64), np.zeros((1, 2))
+    tables = Tables(
+        classes_of_letters(), *view(words, weights, by_words=True), *none, order=0, intercept=INTERCEPT
+    )
+    tables.save(tmp_path)
+    text = " ".join([*words, *reversed(words), *words[: known // 2], "stranger"])
+    found = log_odds(scorer(str(tmp_path), str(tmp_path / "cache"))(pa.array([text])))
+    np.testing.assert_allclose(found, sum(weights) / np.sqrt(known) + INTERCEPT, rtol=1e-9)
 
 
 def test_a_part_of_an_array_and_large_strings_give_the_same_without_compiling_anew(

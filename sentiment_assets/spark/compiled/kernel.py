@@ -18,11 +18,10 @@ Two terms of one model never share a hash (``export`` refuses such a model). A t
 for a known one with a chance of 1.5 M / 2^64, about 1e-13.
 """
 
-from typing import Any
-
-import numba
 import numpy as np
 import numpy.typing as npt
+
+from sentiment_assets.spark.compiled.jit import compiled, inlined, leaf
 
 LETTER, WORD, SPACE, LINE_END = 1, 2, 4, 8
 r"""Bits of a character's class: ``\p{L}``; ``[\p{L}\p{N}_]``; ``[\s\p{Z}]``; what ``.`` does not match."""
@@ -37,6 +36,10 @@ _SEED = np.uint64(0xA0761D6478BD642F)
 _HALF = np.uint64(32)
 _ONE = np.uint64(1)
 _SIX, _SIX_BITS = np.uint64(6), np.uint64(63)
+_CELLS = 64
+"""Numbers of 64 bits that note which slots were seen."""
+_FEW = 512
+"""Known terms of a text of a few hundred characters: so many are told apart sooner by those bits than by a table."""
 _NONE = np.uint64(0)
 
 _QUESTION = np.uint32(ord("?"))
@@ -65,20 +68,14 @@ _NEGATIONS = _lines(
 _CLAUSE_ENDS = np.uint64(sum(1 << ord(mark) - 32 for mark in ".!?,;:-"))
 """A bit for each of them, counted from the space on."""
 
-_compiled: Any = numba.njit(cache=True, nogil=True)
-# Of functions that make no array: without numba's runtime, which counts the references to each array at each call, one
-# by one for all processors. That took a fifth of the time of a text, and half of that of a message.
-_leaf: Any = numba.njit(cache=True, nogil=True, _nrt=False)
-_inlined: Any = numba.njit(cache=True, nogil=True, inline="always")
 
-
-@_leaf
+@leaf
 def _absorb(state, value):
     state = (state ^ np.uint64(value)) * _MULTIPLIER
     return state ^ (state >> _HALF)
 
 
-@_leaf
+@leaf
 def _finish(state):
     """A hash that is never 0, which marks an empty slot."""
     state = (state ^ (state >> np.uint64(29))) * _FINAL
@@ -86,14 +83,14 @@ def _finish(state):
     return state if state != _NONE else _ONE
 
 
-@_inlined
+@inlined
 def _fold(state, codes, begin, end):
     for position in range(begin, end):
         state = _absorb(state, codes[position])
     return state
 
 
-@_leaf
+@leaf
 def hash_words(codes, begin, end):
     """Hash of a term of words joined by single spaces: the hashes of its words, combined in order."""
     state, word = _SEED, _SEED
@@ -105,13 +102,13 @@ def hash_words(codes, begin, end):
     return _finish(_absorb(state, word))
 
 
-@_leaf
+@leaf
 def hash_piece(codes, begin, end):
     """Hash of a character n-gram, spaces included."""
     return _finish(_fold(_SEED, codes, begin, end))
 
 
-@_leaf
+@leaf
 def hash_terms(codes, by_words, hashes):
     """Hashes of terms that each end in a line feed; ``by_words`` says which of the two functions."""
     begin = term = 0
@@ -123,7 +120,7 @@ def hash_terms(codes, by_words, hashes):
             begin, term = position + 1, term + 1
 
 
-@_leaf
+@leaf
 def find_slot(wanted, slots):
     """Where a hash stands in a table with open addressing, or the free slot where it would."""
     mask = np.uint64(slots.size - 1)
@@ -133,7 +130,7 @@ def find_slot(wanted, slots):
     return slot
 
 
-@_leaf
+@leaf
 def fill_slots(hashes, slots, places):
     """Put each hash into the first free slot from its place on; returns the index of one that occurs twice, or -1."""
     for term in range(hashes.size):
@@ -145,7 +142,7 @@ def fill_slots(hashes, slots, places):
     return -1
 
 
-@_leaf
+@leaf
 def _at(data, position, end, text):
     """Whether ``text`` stands at ``position``."""
     if position + text.size > end:
@@ -159,7 +156,7 @@ def _at(data, position, end, text):
 _HTTP, _HTTPS, _WWW = _codes("http://"), _codes("https://"), _codes("www.")
 
 
-@_leaf
+@leaf
 def _link_at(data, position, end):
     first = data[position]
     if first == 104:
@@ -167,17 +164,17 @@ def _link_at(data, position, end):
     return first == 119 and _at(data, position, end, _WWW)
 
 
-@_leaf
+@leaf
 def _is_name(byte):
     return 97 <= byte <= 122 or 48 <= byte <= 57 or byte == 95
 
 
-@_leaf
+@leaf
 def _is_ascii_space(byte):
     return byte == 32 or 9 <= byte <= 13
 
 
-@_leaf
+@leaf
 def _put(codes, count, code, classes):
     """Append a character, unless it would be the third of a run."""
     if count >= 2 and codes[count - 1] == code and codes[count - 2] == code and not classes[code] & LINE_END:
@@ -186,7 +183,7 @@ def _put(codes, count, code, classes):
     return count + 1
 
 
-@_leaf
+@leaf
 def _decode(data, position, end):
     """Code point at ``position`` and where the next one begins. Spark hands over sound UTF-8."""
     first = np.uint32(data[position])
@@ -201,7 +198,7 @@ def _decode(data, position, end):
     return code if code < CODE_POINTS else _REPLACEMENT, position + width
 
 
-@_leaf
+@leaf
 def _clean(data, begin, end, classes, codes):
     """Characters of a text with links and mentions as placeholders and runs cut to two; returns how many."""
     count, position = 0, begin
@@ -242,7 +239,7 @@ def _clean(data, begin, end, classes, codes):
     return count
 
 
-@_leaf
+@leaf
 def _tokenise(codes, count, classes, begins, ends):
     """Where each token begins and ends; returns how many there are."""
     tokens = position = 0
@@ -270,7 +267,7 @@ def _tokenise(codes, count, classes, begins, ends):
     return tokens
 
 
-@_compiled
+@compiled
 def _fold_lines(codes):
     """Hash table of the words of a list, at most a quarter full; a word ends in a line feed."""
     folded = np.empty(codes.size, np.uint64)
@@ -287,14 +284,14 @@ def _fold_lines(codes):
     return slots
 
 
-@_inlined
+@inlined
 def _negates(codes, begin, end, folded, negations):
     if end - begin >= 3 and codes[end - 3] == 110 and codes[end - 2] == 39 and codes[end - 1] == 116:
         return True
     return negations[find_slot(folded, negations)] != _NONE
 
 
-@_inlined
+@inlined
 def _ends_clause(codes, begin, end):
     if end - begin == 1:
         mark = np.uint64(codes[begin]) - np.uint64(32)
@@ -303,7 +300,7 @@ def _ends_clause(codes, begin, end):
     return end - begin == 3 and codes[begin] == 98 and codes[begin + 1] == 117 and codes[begin + 2] == 116
 
 
-@_leaf
+@leaf
 def _last_clause(codes, classes, begins, ends, tokens):
     """First token of the last clause: behind the last clause mark that a word follows."""
     first = max(tokens - CLAUSE_TOKENS, 0)
@@ -316,7 +313,7 @@ def _last_clause(codes, classes, begins, ends, tokens):
     return first
 
 
-@_inlined
+@inlined
 def _marked(mark, state, codes, begin, end):
     """Hash of a word behind a mark, whose hash so far is ``state``; see the notes on characters beyond U+FFFF."""
     if codes[begin] > _BEYOND_BMP:
@@ -326,7 +323,7 @@ def _marked(mark, state, codes, begin, end):
     return _finish(_absorb(_SEED, _fold(state, codes, begin, end)))
 
 
-@_leaf
+@leaf
 def _word_hashes(codes, classes, begins, ends, tokens, negations, padded, hashes):
     """Hashes of all terms of ``text.scoped_terms``; returns how many. ``padded`` is room for two more than tokens."""
     found = 0
@@ -366,7 +363,7 @@ def _word_hashes(codes, classes, begins, ends, tokens, negations, padded, hashes
     return found
 
 
-@_leaf
+@leaf
 def _join(codes, begins, ends, tokens, joined):
     """The tokens with one space before, between and after them; returns the length."""
     joined[0] = 32
@@ -380,7 +377,7 @@ def _join(codes, begins, ends, tokens, joined):
     return count
 
 
-@_leaf
+@leaf
 def _piece_hashes(joined, count, classes, order, hashes):
     """Hashes of all terms of ``text.character_ngrams``; returns how many."""
     odd = False
@@ -400,7 +397,7 @@ def _piece_hashes(joined, count, classes, order, hashes):
     return found
 
 
-@_leaf
+@leaf
 def _odd_piece_hashes(joined, count, classes, order, hashes):
     """The same, of tokens with line ends or characters beyond U+FFFF."""
     found = 0
@@ -420,12 +417,11 @@ def _odd_piece_hashes(joined, count, classes, order, hashes):
     return found
 
 
-@_leaf
+@leaf
 def _view(hashes, count, terms, probed, places, seen):
     """Sum of the weights of the distinct known terms over their norm.
 
-    Loops of little each, so that the slots of many terms are on their way from memory at once. ``seen`` has a bit for
-    some slots each: a term whose bit is set may have been counted, and is looked for.
+    Loops of little each, so that the slots of many terms are on their way from memory at once.
     """
     mask = np.uint64(terms.size - 1)
     for term in range(count):
@@ -440,31 +436,57 @@ def _view(hashes, count, terms, probed, places, seen):
         # Without a branch, which the processor could only guess.
         places[known] = slot
         known += probed[term] != _NONE
-    seen[:] = _NONE
+    distinct = _distinct_of_few(places, known, seen) if known <= _FEW else _distinct(places, known, seen)
     weight = square = 0.0
-    distinct = 0
-    for term in range(known):
-        place = places[term]
-        cell, bit = place >> _SIX & _SIX_BITS, _ONE << (place & _SIX_BITS)
-        if seen[cell] & bit and _stands_in(place, places, distinct):
-            continue
-        seen[cell] |= bit
-        places[distinct] = place
-        distinct += 1
-        weight += terms[place].weight
-        square += terms[place].square
+    for term in range(distinct):
+        weight += terms[places[term]].weight
+        square += terms[places[term]].square
     return weight / np.sqrt(square) if square > 0 else 0.0
 
 
-@_inlined
-def _stands_in(wanted, places, count):
-    found = False
-    for position in range(count):
-        found |= places[position] == wanted
-    return found
+@inlined
+def _distinct_of_few(places, count, seen):
+    """Move each distinct place to the front; returns how many. A place whose bit is set is looked for."""
+    seen[:_CELLS] = _NONE
+    distinct = 0
+    for term in range(count):
+        place = places[term]
+        cell, bit = place >> _SIX & _SIX_BITS, _ONE << (place & _SIX_BITS)
+        if seen[cell] & bit:
+            again = False
+            for before in range(distinct):
+                again |= places[before] == place
+            if again:
+                continue
+        seen[cell] |= bit
+        places[distinct] = place
+        distinct += 1
+    return distinct
 
 
-@_leaf
+@leaf
+def _distinct(places, count, seen):
+    """The same of any number, by a hash table of them: looking for each would take the square of a long text."""
+    size = np.uint64(_CELLS)
+    while size < np.uint64(2 * count):
+        size += size
+    mask = size - _ONE
+    seen[:size] = _NONE
+    distinct = 0
+    for term in range(count):
+        # One more, as 0 is an empty cell.
+        place = places[term] + _ONE
+        cell = place * _MULTIPLIER >> _HALF & mask
+        while seen[cell] != _NONE and seen[cell] != place:
+            cell = (cell + _ONE) & mask
+        if seen[cell] == _NONE:
+            seen[cell] = place
+            places[distinct] = places[term]
+            distinct += 1
+    return distinct
+
+
+@leaf
 def most_characters(offsets):
     """Characters that the longest of some texts has at most once it is cleaned."""
     longest = 0
@@ -474,14 +496,14 @@ def most_characters(offsets):
     return 4 * longest + 16
 
 
-@_leaf
+@leaf
 def most_terms(tokens, characters):
     """Terms that a text has at most, in either view."""
     # Of each token: itself, two n-grams and their artefacts, three negated words at most, one in the last clause.
     return max(9 * tokens + 16, 2 * (characters + tokens) + 16)
 
 
-@_compiled
+@compiled
 def score_texts(data, offsets, classes, words, pieces, order, intercept, result):
     """P(positive) of each text.
 
@@ -511,7 +533,7 @@ def score_texts(data, offsets, classes, words, pieces, order, intercept, result)
     hashes = np.empty(0, np.uint64)
     probed = np.empty(0, np.uint64)
     places = np.empty(0, np.uint64)
-    seen = np.empty(64, np.uint64)
+    seen = np.empty(0, np.uint64)
     for row in range(result.size):
         count = _clean(data, offsets[row], offsets[row + 1], classes, codes)
         tokens = _tokenise(codes, count, classes, begins, ends)
@@ -522,6 +544,7 @@ def score_texts(data, offsets, classes, words, pieces, order, intercept, result)
             hashes = np.empty(room, np.uint64)
             probed = np.empty(room, np.uint64)
             places = np.empty(room, np.uint64)
+            seen = np.empty(4 * room + _CELLS, np.uint64)
         found = _word_hashes(codes, classes, begins, ends, tokens, negations, padded, hashes)
         odds = intercept + _view(hashes, found, words, probed, places, seen)
         if order:

@@ -10,20 +10,16 @@ Does not belong here: files, Arrow, Spark, the score.
 
 import unicodedata
 from functools import lru_cache
-from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from sentiment_assets.spark.characters import ENTITIES, TYPOGRAPHY
+from sentiment_assets.spark.compiled.jit import compiled, leaf
 
 MAX_BYTES = 16_384
 """Longest message that is read here."""
 
-_compiled: Any = numba.njit(cache=True, nogil=True)
-# As in ``kernel``: without counting references.
-_leaf: Any = numba.njit(cache=True, nogil=True, _nrt=False)
 _ID, _AUTHOR, _CREATED_AT, _TEXT, _MESSAGE, _OTHER = 0, 1, 2, 3, 4, 5
 _NAMES = (b"id", b"author", b"created_at", b"text", b"message")
 _KEYS = tuple(np.frombuffer(name, np.uint8) for name in _NAMES)
@@ -59,7 +55,7 @@ _AGAIN = 24
 """From this bit on of an entry of ``lower_cases``: how often the character is repeated."""
 
 
-@_leaf
+@leaf
 def _skip_space(data, position, end):
     while position < end and (
         data[position] == 32 or data[position] == 10 or data[position] == 13 or data[position] == 9
@@ -68,7 +64,7 @@ def _skip_space(data, position, end):
     return position
 
 
-@_leaf
+@leaf
 def _stands(data, begin, end, word):
     if end - begin < word.size:
         return False
@@ -78,7 +74,7 @@ def _stands(data, begin, end, word):
     return True
 
 
-@_leaf
+@leaf
 def _name_of(data, begin, end):
     """Which field a name is."""
     size = end - begin
@@ -114,7 +110,7 @@ def lower_cases() -> npt.NDArray[np.uint32]:
     return table
 
 
-@_leaf
+@leaf
 def _decode(data, position, end):
     """Code point of the character beyond ASCII at ``position``, and where the next begins; -1: it is no sound UTF-8."""
     first = np.int64(data[position])
@@ -140,7 +136,7 @@ def _decode(data, position, end):
     return code, position + width
 
 
-@_leaf
+@leaf
 def _encode(code, out, place):
     """Write the UTF-8 of a code point; returns where it ends."""
     if code < 0x80:
@@ -162,7 +158,7 @@ def _encode(code, out, place):
     return place + 4
 
 
-@_leaf
+@leaf
 def _unit(data, position, end):
     r"""The code unit of ``\uXXXX`` whose ``u`` is at ``position``; -1: it is none."""
     if position + 5 > end:
@@ -182,7 +178,7 @@ def _unit(data, position, end):
     return unit
 
 
-@_leaf
+@leaf
 def _escaped(data, position, end):
     r"""The code point of an escape whose backslash is before ``position``, and where the next begins; -1: not plain."""
     byte = np.int64(data[position])
@@ -215,7 +211,7 @@ def _escaped(data, position, end):
     return 0x10000 + ((unit - 0xD800) << 10) + (second - 0xDC00), position + 6
 
 
-@_leaf
+@leaf
 def _string_end(data, position, end):
     """Where the string ends whose first character is at ``position``, and what it has; -1: not plain.
 
@@ -241,7 +237,7 @@ def _string_end(data, position, end):
     return -1, has
 
 
-@_leaf
+@leaf
 def _is_sound(data, position, end):
     """Whether what is beyond ASCII is UTF-8, and each escape a plain one."""
     while position < end:
@@ -261,14 +257,14 @@ def _is_sound(data, position, end):
     return True
 
 
-@_leaf
+@leaf
 def _digits_end(data, position, end):
     while position < end and 48 <= data[position] <= 57:
         position += 1
     return position
 
 
-@_leaf
+@leaf
 def _number_end(data, position, end):
     """Where a JSON number ends; -1: it is none, or a long one."""
     begin = position
@@ -294,7 +290,7 @@ def _number_end(data, position, end):
     return position if position - begin <= 100 else -1
 
 
-@_leaf
+@leaf
 def _word_end(data, position, end):
     """Where ``null``, ``true``, ``false`` or a number ends; -1: none of them."""
     byte = data[position]
@@ -309,7 +305,7 @@ def _word_end(data, position, end):
     return -1
 
 
-@_leaf
+@leaf
 def read_fields(data, position, end, begins, ends, have):
     """Find the fields of a message: where each known one begins and ends, and what it has.
 
@@ -378,7 +374,7 @@ def read_fields(data, position, end, begins, ends, have):
         position += 1
 
 
-@_leaf
+@leaf
 def _two(data, position):
     """The number of two digits, or -1."""
     tens, ones = data[position] - 48, data[position + 1] - 48
@@ -387,7 +383,7 @@ def _two(data, position):
     return tens * 10 + ones
 
 
-@_leaf
+@leaf
 def _days(year, month, day):
     """Days since 1970 of a date of the Gregorian calendar (Howard Hinnant, chrono-compatible date algorithms)."""
     if month <= 2:
@@ -399,14 +395,14 @@ def _days(year, month, day):
     return era * 146_097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719_468
 
 
-@_leaf
+@leaf
 def _days_of(year, month):
     if month == 2:
         return 29 if year % 4 == 0 and (year % 100 != 0 or year % 400 == 0) else 28
     return 30 if month == 4 or month == 6 or month == 9 or month == 11 else 31
 
 
-@_leaf
+@leaf
 def read_time(data, begin, end):
     """Microseconds since 1970 of ``2009-04-06T22:19:45Z``, with up to six decimals; -1: it is written otherwise."""
     size = end - begin
@@ -438,7 +434,7 @@ def read_time(data, begin, end):
     return _days(year, month, day) * _DAY_MICROS + ((hour * 60 + minute) * 60 + second) * 1_000_000 + micros
 
 
-@_leaf
+@leaf
 def _copy(data, begin, end, out, place):
     """Append bytes; returns where they end."""
     for position in range(begin, end):
@@ -447,7 +443,7 @@ def _copy(data, begin, end, out, place):
     return place
 
 
-@_leaf
+@leaf
 def _copy_string(data, begin, end, has, out, place):
     """Append the characters of a string; returns where they end."""
     if not has & _ESCAPES:
@@ -464,7 +460,7 @@ def _copy_string(data, begin, end, has, out, place):
     return place
 
 
-@_leaf
+@leaf
 def _is_blank(text, begin, end):
     r"""Whether there is nothing but what Java's ``\s`` finds."""
     for position in range(begin, end):
@@ -473,7 +469,7 @@ def _is_blank(text, begin, end):
     return True
 
 
-@_leaf
+@leaf
 def _unescape(text, begin, end):
     """Undo the entities in place, one after the other as SQL does; returns where the text ends then."""
     while begin < end and text[begin] != _AMPERSAND:
@@ -495,7 +491,7 @@ def _unescape(text, begin, end):
     return end
 
 
-@_leaf
+@leaf
 def _lower(text, begin, end, lower):
     """Plain punctuation and lower case in place; returns where the text ends then, or -1: that is Spark's to say."""
     source = target = begin
@@ -515,7 +511,7 @@ def _lower(text, begin, end, lower):
     return target
 
 
-@_leaf
+@leaf
 def _read_messages(
     data,
     offsets,
@@ -590,7 +586,7 @@ def _read_messages(
     return count
 
 
-@_compiled
+@compiled
 def read_messages(
     data,
     offsets,

@@ -14,7 +14,7 @@ from pyspark.sql import Column, SparkSession
 from pyspark.sql.pandas.functions import arrow_udf
 from pyspark.sql.types import DoubleType
 
-from sentiment_assets.spark.compiled.worker import scorer
+from sentiment_assets.spark.compiled.worker import reader, scorer
 
 CODE_VERSION = "1"
 """Raised whenever the same tables would give other scores, or the same model other tables."""
@@ -53,6 +53,22 @@ class CompiledModel:
 
         column: Column = arrow_udf(probabilities, DoubleType())(lowered)  # type: ignore[call-overload]
         return column
+
+    def prepare_readers(self, spark: SparkSession) -> None:
+        """Let the Python workers load what reads messages; the first time on a machine that compiles it, for seconds.
+
+        Raises
+        ------
+        PySparkException
+            When a worker fails.
+        """
+        cache = str(self.cache)
+
+        def prepare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            reader(cache)(pa.array([], pa.binary()))
+            yield from batches
+
+        spark.range(0, 2, 1, 2).mapInArrow(prepare, "id BIGINT").collect()
 
 
 def made_with(spark: SparkSession) -> dict[str, str]:

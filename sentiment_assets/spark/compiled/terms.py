@@ -8,6 +8,7 @@ Does not belong here: files, Arrow, Spark (``counting``, ``vectors``), scores (`
 import numpy as np
 import numpy.typing as npt
 
+from sentiment_assets.spark.compiled.jit import compiled, leaf
 from sentiment_assets.spark.compiled.kernel import (
     _BEYOND_BMP,
     _END,
@@ -21,12 +22,10 @@ from sentiment_assets.spark.compiled.kernel import (
     LINE_END,
     WORD,
     _clean,
-    _compiled,
     _fold,
     _fold_lines,
     _join,
     _last_clause,
-    _leaf,
     _negates,
     _piece_hashes,
     _tokenise,
@@ -40,7 +39,7 @@ from sentiment_assets.spark.compiled.kernel import (
 )
 
 
-@_leaf
+@leaf
 def _count(hashes, found, row, positive, keys, counts, stamps):
     """Count each distinct hash once; returns how many were new."""
     fresh = 0
@@ -57,7 +56,7 @@ def _count(hashes, found, row, positive, keys, counts, stamps):
     return fresh
 
 
-@_compiled
+@compiled
 def count_terms(
     data,
     offsets,
@@ -131,7 +130,7 @@ def count_terms(
     return rows
 
 
-@_leaf
+@leaf
 def grow(keys, counts, stamps, new_keys, new_counts, new_stamps):
     """Move a table into a larger, empty one."""
     for old in range(keys.size):
@@ -153,7 +152,7 @@ def indexed(hashes: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], npt
     return keys, places
 
 
-@_compiled
+@compiled
 def _place_of(hashes, found, keys, indices, places):
     """Positions of the distinct known terms, ascending; returns how many."""
     known = 0
@@ -171,7 +170,7 @@ def _place_of(hashes, found, keys, indices, places):
     return distinct
 
 
-@_leaf
+@leaf
 def _weigh(places, distinct, shift, idf, ratio, indices, values, length):
     """Append binary x idf with L2 norm 1, x ratio; returns the new length."""
     square = 0.0
@@ -186,7 +185,7 @@ def _weigh(places, distinct, shift, idf, ratio, indices, values, length):
     return length
 
 
-@_compiled
+@compiled
 def make_vectors(
     data,
     offsets,
@@ -255,7 +254,7 @@ def make_vectors(
     return starts, numbers[:length], values[:length]
 
 
-@_leaf
+@leaf
 def _copy(source, begin, end, target, length):
     for position in range(begin, end):
         target[length] = source[position]
@@ -263,7 +262,7 @@ def _copy(source, begin, end, target, length):
     return length
 
 
-@_leaf
+@leaf
 def _copy_token(codes, begins, ends, tokens, place, artefact, target, length):
     """A token of the padded text: 0 is the start, tokens + 1 the end; an artefact begins with "?"."""
     if place == 0:
@@ -277,7 +276,7 @@ def _copy_token(codes, begins, ends, tokens, place, artefact, target, length):
     return _copy(codes, begin, ends[place - 1], target, length)
 
 
-@_leaf
+@leaf
 def _copy_marked(mark, codes, begin, end, target, length):
     length = _copy(mark, 0, mark.size, target, length)
     if codes[begin] > _BEYOND_BMP:
@@ -288,7 +287,7 @@ def _copy_marked(mark, codes, begin, end, target, length):
     return _copy(codes, begin, end, target, length)
 
 
-@_leaf
+@leaf
 def _keep(letters, begin, end, by_words, keys, places, done, spelled, found):
     """Note a term just spelled if it is wanted and new; returns whether."""
     wanted = hash_words(letters, begin, end) if by_words else hash_piece(letters, begin, end)
@@ -302,7 +301,7 @@ def _keep(letters, begin, end, by_words, keys, places, done, spelled, found):
     return True
 
 
-@_leaf
+@leaf
 def _spell_words(
     codes, classes, begins, ends, tokens, negations, keys, places, done, letters, length, spelled, found
 ):
@@ -343,7 +342,7 @@ def _spell_words(
     return length, found
 
 
-@_leaf
+@leaf
 def _spell_pieces(joined, count, classes, order, keys, places, done, letters, length, spelled, found):
     """Spell the terms of ``kernel._piece_hashes``; returns letters and terms so far."""
     run = 0
@@ -362,13 +361,13 @@ def _spell_pieces(joined, count, classes, order, keys, places, done, letters, le
     return length, found
 
 
-@_leaf
+@leaf
 def letters_needed(count, tokens, order):
     """Most letters that the terms of one text can have: a token stands in six n-grams, twice if it is an artefact."""
     return 16 * (count + 8 * tokens + 16) + 2 * (order + 1) * (count + tokens + 2)
 
 
-@_compiled
+@compiled
 def spell_terms(
     data,
     offsets,

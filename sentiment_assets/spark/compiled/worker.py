@@ -155,8 +155,8 @@ def _strings(characters: Any, ends: Any, there: Any) -> Any:
 def use_cache(cache: str) -> None:
     """Tell numba where compiled functions are kept; call it before ``kernel`` or ``terms`` is imported.
 
-    Numba looks at the file of a function alone, but ``terms`` builds on ``kernel`` and ``messages`` on ``characters``:
-    so each state of them has a folder.
+    Numba looks at the file of a function alone, but ``terms`` builds on ``kernel``, ``messages`` on ``characters`` and
+    all on ``jit``: so each state of them has a folder.
     """
     os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(cache) / _sources()))
     if not Path(__file__).is_file():
@@ -167,7 +167,7 @@ def use_cache(cache: str) -> None:
 def _sources() -> str:
     digest = hashlib.sha256()
     package = resources.files("sentiment_assets.spark")
-    for path in ("characters.py", "compiled/kernel.py", "compiled/terms.py"):
+    for path in ("characters.py", "compiled/jit.py", "compiled/kernel.py", "compiled/terms.py"):
         digest.update(package.joinpath(path).read_bytes())
     return digest.hexdigest()[:12]
 
