@@ -79,8 +79,13 @@ def ensure_table(path: Path, table: Table) -> None:
                 open_existing(path).alter.add_constraint({name: rule})
 
 
-def set_properties(path: Path, properties: Mapping[str, str]) -> None:
-    """Set properties of a table, Delta's and others; the rest stays. Written by delta-rs, without a JVM.
+def set_properties(path: Path, properties: Mapping[str, str], *, known: bool = True) -> None:
+    """Set properties of a table; the others stay. Written by delta-rs, without a JVM.
+
+    Parameters
+    ----------
+    known
+        Refuse names that Delta does not know.
 
     Raises
     ------
@@ -88,7 +93,7 @@ def set_properties(path: Path, properties: Mapping[str, str]) -> None:
         When the table is missing, or cannot be written.
     """
     with writer_lock(path), explained_as(path, "changed"):
-        open_existing(path).alter.set_table_properties(dict(properties), raise_if_not_exists=False)
+        open_existing(path).alter.set_table_properties(dict(properties), raise_if_not_exists=known)
 
 
 def overwrite(

@@ -20,8 +20,9 @@ from sentiment_assets.settings import Settings
 from sentiment_assets.streaming.exclusive import end_hanging_jvm, hold_stream_lock
 from sentiment_assets.streaming.heartbeat import Heartbeat, Phase, read_heartbeat
 from sentiment_assets.streaming.pulse import Pulse
-from sentiment_assets.streaming.serving import Served, serve
+from sentiment_assets.streaming.serving import Served
 from sentiment_assets.streaming.warm_up import warm_up
+from sentiment_assets.streaming.writing import serve_stream
 
 APPEAR_SECONDS = 45.0
 """How long a lease that scores with an old model goes on for a successor that has given no heartbeat yet."""
@@ -137,7 +138,7 @@ class Successor:
             self._pulse.enter(Phase.STANDBY)
 
     def _load(self, version: str) -> Served:
-        served = self._pulse.during(lambda: serve(self._spark, self._settings, version))
+        served = self._pulse.during(lambda: serve_stream(self._spark, self._settings, version))
         self._pulse.progress = replace(self._pulse.progress, scorer=served.scorer)
         return served
 

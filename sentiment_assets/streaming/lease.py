@@ -51,10 +51,11 @@ from sentiment_assets.streaming.pulse import Pulse
 from sentiment_assets.streaming.query import planned, read_topic, start
 from sentiment_assets.streaming.reports import Reports
 from sentiment_assets.streaming.reset import finish_reset
-from sentiment_assets.streaming.serving import Served, serve, version_to_serve
+from sentiment_assets.streaming.serving import Served, version_to_serve
 from sentiment_assets.streaming.sink import Sink
 from sentiment_assets.streaming.staging import commit_waiting, waiting_jobs
 from sentiment_assets.streaming.warm_up import warm_up
+from sentiment_assets.streaming.writing import serve_stream
 
 log = logging.getLogger(__name__)
 
@@ -290,7 +291,7 @@ class _Lease:
 
     def _prepared(self, version: str) -> Served:
         """Load the model and warm the JVM."""
-        served = self._pulse.during(lambda: serve(self._spark, self._settings, version))
+        served = self._pulse.during(lambda: serve_stream(self._spark, self._settings, version))
         self._pulse.progress = replace(self._pulse.progress, scorer=served.scorer)
         self._pulse.enter(Phase.WARMING_UP)
         available, committed = self._available(), committed_offsets(self._settings)

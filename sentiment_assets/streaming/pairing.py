@@ -85,7 +85,7 @@ def _create(settings: Settings, table: Path, topic_id: str) -> Pair:
     pair = Pair(uuid.uuid4().hex, table_id, settings.topic, topic_id)
     checkpoint(settings).mkdir(parents=True, exist_ok=True)
     replace_file(_file(settings), json.dumps(asdict(pair)))
-    set_properties(table, {PROPERTY: pair.pair_id})
+    set_properties(table, {PROPERTY: pair.pair_id}, known=False)
     return pair
 
 

@@ -137,7 +137,7 @@ def planned(messages: DataFrame, served: Served, settings: Settings) -> tuple[Da
     scoring = scoring_by_workers(settings, served)
     if scoring is None:
         return by_spark(messages), Sink(settings)
-    return messages, Sink(settings, scoring, by_spark)
+    return messages, Sink(settings, scoring, by_spark, read_by_workers=served.read_by_workers)
 
 
 def _now() -> Column:

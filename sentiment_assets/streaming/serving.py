@@ -42,12 +42,15 @@ class Served:
         What scores and why, in words.
     band
         Half the width of the neutral band; 0: none.
+    read_by_workers
+        Whether the workers that score may read messages too (``writing.serve_stream``).
     """
 
     version: str
     model: Model
     scorer: str
     band: float = 0.0
+    read_by_workers: bool = False
 
 
 def version_to_serve(store: ModelStore, asked: str | None) -> str:
@@ -168,7 +171,6 @@ def _obstacle(spark: SparkSession, scorer: Scorer, compiled: CompiledModel) -> s
     empty = spark.range(0, 2, 1, 2).selectExpr("'' AS text")
     try:
         score(compiled, empty).collect()
-        compiled.prepare_readers(spark)
     except PySparkException as error:
         log.warning("The compiled tables cannot be used: %s", error)
         return f"the kernel does not run here: {last_line(error)}"

@@ -62,6 +62,8 @@ class Sink:
         The query gives messages as Kafka has them, and workers score them; ``None``: it gives scored rows.
     by_spark
         From such messages to scored rows, for the batches that Spark writes all the same.
+    read_by_workers
+        Whether workers may read messages of large batches too.
 
     Attributes
     ----------
@@ -82,6 +84,8 @@ class Sink:
         settings: Settings,
         scoring: Scoring | None = None,
         by_spark: Callable[[DataFrame], DataFrame] = lambda rows: rows,
+        *,
+        read_by_workers: bool = False,
     ) -> None:
         self._settings, self._table = settings, settings.table(PREDICTIONS.name)
         self._scoring, self._by_spark = scoring, by_spark
@@ -89,7 +93,7 @@ class Sink:
         self._counts: dict[int, dict[str, Any]] = {}
         self._spark_writes = scoring is None
         self._deciding, self._of_spark = threading.Lock(), threading.Lock()
-        self._read_by_workers = True
+        self._read_by_workers = read_by_workers
         self._is_closed = False
         self._is_ours = is_ours(settings)
         self._newest = newest_plan(settings) if self._is_ours else None

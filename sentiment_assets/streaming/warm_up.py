@@ -136,7 +136,10 @@ def _stream_into(scratch: Path, messages: DataFrame, settings: Settings, served:
             if scoring:
                 # Both ways, that of a full batch last: what a stream does then is written once already.
                 for one_file in (True, False):
-                    appender.append(write_files(rows, scoring, table, one_file=one_file).files)
+                    written = write_files(
+                        rows, scoring, table, one_file=one_file, read_by_workers=served.read_by_workers
+                    )
+                    appender.append(written.files)
             else:
                 append(rows, table, small=True)
 

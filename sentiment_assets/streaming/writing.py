@@ -3,17 +3,20 @@
 Belongs here: the two plans. Does not belong here: which of them, and that each batch is written once (``sink``).
 """
 
+import logging
 import uuid
 from dataclasses import replace
 from pathlib import Path
 
 from pyspark import StorageLevel
-from pyspark.sql import DataFrame
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from sentiment_assets.failures import last_line
 from sentiment_assets.settings import Settings
 from sentiment_assets.spark.compiled.model import CompiledModel
-from sentiment_assets.spark.session import is_all_here
+from sentiment_assets.spark.session import has_usual_lower_case, is_all_here
 from sentiment_assets.spark.text import LOWER, lowered
 from sentiment_assets.streaming.parsing import parse
 from sentiment_assets.streaming.scored_files import (
@@ -25,7 +28,9 @@ from sentiment_assets.streaming.scored_files import (
     Scoring,
     Written,
 )
-from sentiment_assets.streaming.serving import Served
+from sentiment_assets.streaming.serving import Served, serve
+
+log = logging.getLogger(__name__)
 
 _TWEET = (
     "partition",
@@ -54,6 +59,32 @@ def scoring_by_workers(settings: Settings, served: Served) -> Scoring | None:
     if not (isinstance(model, CompiledModel) and is_ours(settings) and is_all_here(settings)):
         return None
     return Scoring(str(model.folder), str(model.cache), served.version, settings.topic, served.band)
+
+
+def serve_stream(spark: SparkSession, settings: Settings, version: str) -> Served:
+    """Make a version ready to score a stream: as :func:`~.serving.serve`, and the workers to read its messages.
+
+    Raises
+    ------
+    ModelError
+        As :func:`~.serving.load_model`.
+    """
+    return with_readers(spark, settings, serve(spark, settings, version))
+
+
+def with_readers(spark: SparkSession, settings: Settings, served: Served) -> Served:
+    """The same, and whether workers may read messages too: then they have loaded what reads them."""
+    if scoring_by_workers(settings, served) is None or not isinstance(served.model, CompiledModel):
+        return served
+    if not has_usual_lower_case(spark):
+        log.warning("Spark reads all messages: the language of this JVM has a lower case of its own.")
+        return served
+    try:
+        served.model.prepare_readers(spark)
+    except PySparkException as error:
+        log.warning("Spark reads all messages: the compiled reader does not run here (%s).", last_line(error))
+        return served
+    return replace(served, read_by_workers=True)
 
 
 def write_files(

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from sentiment_assets.lake.commits import Appender
 from sentiment_assets.lake.opening import open_table
 from sentiment_assets.schemas import PREDICTIONS
 from sentiment_assets.settings import Settings
+from sentiment_assets.spark.characters import ENTITIES, TYPOGRAPHY
 from sentiment_assets.spark.compiled.agreement import hostile_texts
 from sentiment_assets.spark.compiled.worker import Plain, reader, use_cache
 from sentiment_assets.spark.delta import ensure_table
@@ -31,7 +33,7 @@ from sentiment_assets.streaming.progress import Batch
 from sentiment_assets.streaming.query import planned, predictions
 from sentiment_assets.streaming.scored_files import Written
 from sentiment_assets.streaming.serving import Served
-from sentiment_assets.streaming.writing import scoring_by_workers, write_files
+from sentiment_assets.streaming.writing import scoring_by_workers, with_readers, write_files
 from sentiment_assets_tests.spark.test_compiled import compiled, fitted
 from sentiment_assets_tests.spark.test_parsing import DEAD, FIELDS, GOOD, kafka_rows
 
@@ -62,9 +64,11 @@ _PLAIN: dict[str, bytes] = {
     "control characters and white space": rb'{"text":"\u001c\u000b"}',
     "an id of digits": b'{"id":123456789012345678,"text":"hi"}',
     "an id of naught": b'{"id":0,"text":"hi"}',
+    "a hundred names": json.dumps({"text": "hi"} | {f"n{n}": n for n in range(99)}).encode(),
     "one decimal": b'{"text":"hi","created_at":"1970-01-01T00:00:00.5Z"}',
 }
 _NOT_PLAIN: dict[str, bytes] = {
+    "more than a hundred names": json.dumps({"text": "hi"} | {f"n{n}": n for n in range(100)}).encode(),
     "half a character": rb'{"text":"\ud83d"}',
     "the second half": rb'{"text":"\ude00\ud83d"}',
     "half a character and an escape": rb'{"text":"\ud83d\n"}',
@@ -173,6 +177,34 @@ def test_lower_case_of_each_character_is_what_spark_makes_of_it(
     assert found.lowered.to_pylist() == expected
 
 
+def test_a_language_with_a_lower_case_of_its_own_leaves_all_messages_to_spark(
+    spark: SparkSession, settings: Settings, served: Served
+) -> None:
+    """In a Turkish JVM Spark makes another letter of "I" than workers do, whose lower case is Unicode's own."""
+    served = replace(served, read_by_workers=False)
+    locale = spark._jvm.java.util.Locale
+    before = locale.getDefault()
+    assert before.getLanguage() == "en"
+    assert with_readers(spark, settings, served).read_by_workers
+    locale.setDefault(locale.forLanguageTag("tr-TR"))
+    try:
+        (row,) = spark.createDataFrame([("I \U0001f600",)], "text STRING").selectExpr(*lowered()).collect()
+        assert row[LOWER] != "i \U0001f600"
+        assert not with_readers(spark, settings, served).read_by_workers
+    finally:
+        locale.setDefault(before)
+
+
+def test_what_stands_for_characters_is_of_the_kind_that_the_reader_takes() -> None:
+    for entity, character in ENTITIES:
+        assert (entity[0], entity.isascii()) == ("&", True)
+        assert (len(character), character.isascii()) == (1, True)
+    for typographic, plain in TYPOGRAPHY:
+        assert (len(set(plain)), plain.isascii()) == (1, True)
+        assert len(plain) <= len(typographic.encode())
+        assert not any(plain[0] in entity for entity, _ in ENTITIES)
+
+
 def _texts() -> list[str]:
     chance = random.Random(1)
     words = [
@@ -212,7 +244,7 @@ def served(
 ) -> Served:
     tables = tmp_path_factory.mktemp("compiled") / "tables"
     model = compiled(fitted(labelled, "logistic_regression"), tables, session_settings)
-    return Served("20240101-000000-made-up", model, "compiled", 0.2)
+    return Served("20240101-000000-made-up", model, "compiled", 0.2, read_by_workers=True)
 
 
 @pytest.fixture
@@ -395,7 +427,6 @@ def test_a_file_of_a_failed_task_is_removed(
         [
             {
                 "value": b'{"text":"hi"}',
-                "topic": "t",
                 "partition": 0,
                 "offset": 0,
                 "timestamp": datetime.now(UTC),

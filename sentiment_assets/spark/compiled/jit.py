@@ -8,7 +8,7 @@ from typing import Any
 import numba
 
 compiled: Any = numba.njit(cache=True, nogil=True)
-"""A function that makes arrays, or that Python calls."""
+"""A function that makes arrays."""
 
 # As numba compiles its own functions on strings; its type hints lack the option.
 leaf: Any = numba.njit(cache=True, nogil=True, _nrt=False)  # type: ignore[call-overload]

@@ -2,8 +2,8 @@
 
 It does what the SQL of ``text`` does from the links on, to the letter: links and mentions, elongations, tokens,
 word 1-2-3-grams with both ends, negated words, last clause, character n-grams; then looks each distinct term up by
-a 64-bit hash, adds the weights of each view and divides by its norm. Lower case and what comes before it stay with
-Spark. Numba compiles it when it is first called and keeps the result on disk (``worker`` says where).
+a 64-bit hash, adds the weights of each view and divides by its norm. Lower case and what comes before it are Spark's,
+or of ``messages``. Numba compiles it when it is first called and keeps the result on disk (``worker`` says where).
 
 Importing this module imports numba, which takes a second: it is imported inside functions, after ``worker.use_cache``.
 Does not belong here: files, Arrow, Spark.
@@ -185,7 +185,7 @@ def _put(codes, count, code, classes):
 
 @leaf
 def _decode(data, position, end):
-    """Code point at ``position`` and where the next one begins. Spark hands over sound UTF-8."""
+    """Code point at ``position`` and where the next one begins. Spark and ``messages`` hand over sound UTF-8."""
     first = np.uint32(data[position])
     if first < 0x80:
         return first, position + 1
@@ -510,7 +510,7 @@ def score_texts(data, offsets, classes, words, pieces, order, intercept, result)
     Parameters
     ----------
     data
-        UTF-8 of all texts, lower-cased by Spark, uint8.
+        UTF-8 of all texts as ``text.lowered`` makes them, uint8.
     offsets
         Where each text begins in it, and where the last one ends; one more than texts.
     classes

@@ -55,7 +55,7 @@ class CompiledModel:
         return column
 
     def prepare_readers(self, spark: SparkSession) -> None:
-        """Let the Python workers load what reads messages; the first time on a machine that compiles it, for seconds.
+        """Let Python workers load what reads messages; the first time on a machine that compiles it, for seconds.
 
         Raises
         ------
@@ -68,7 +68,8 @@ class CompiledModel:
             reader(cache)(pa.array([], pa.binary()))
             yield from batches
 
-        spark.range(0, 2, 1, 2).mapInArrow(prepare, "id BIGINT").collect()
+        workers = spark.sparkContext.defaultParallelism
+        spark.range(0, workers, 1, workers).mapInArrow(prepare, "id BIGINT").collect()
 
 
 def made_with(spark: SparkSession) -> dict[str, str]:

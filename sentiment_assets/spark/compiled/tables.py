@@ -1,4 +1,4 @@
-"""What the kernel reads: one model as plain arrays, in files that all Python workers of a machine map read-only.
+"""What the kernel reads: one model as plain arrays in files, and as they lie in the memory of a worker.
 
 Belongs here: the arrays and their files. Does not belong here: where they come from (``export``).
 """
@@ -67,7 +67,7 @@ class Tables:
 
     @classmethod
     def load(cls, folder: Path) -> Self:
-        """Map the arrays of a folder into memory; pages are shared by all processes that do.
+        """Map the arrays of a folder into memory, read-only.
 
         Raises
         ------

@@ -153,7 +153,7 @@ def _strings(characters: Any, ends: Any, there: Any) -> Any:
 
 
 def use_cache(cache: str) -> None:
-    """Tell numba where compiled functions are kept; call it before ``kernel`` or ``terms`` is imported.
+    """Tell numba where compiled functions are kept; call it before ``kernel``, ``terms`` or ``messages`` is imported.
 
     Numba looks at the file of a function alone, but ``terms`` builds on ``kernel``, ``messages`` on ``characters`` and
     all on ``jit``: so each state of them has a folder.
