@@ -15,7 +15,7 @@ from pyspark.sql import functions as F
 
 from sentiment_assets.failures import last_line
 from sentiment_assets.settings import Settings
-from sentiment_assets.spark.compiled.model import CompiledModel
+from sentiment_assets.spark.compiled.model import CompiledModel, prepare_readers
 from sentiment_assets.spark.session import has_usual_lower_case, is_all_here
 from sentiment_assets.spark.text import LOWER, lowered
 from sentiment_assets.streaming.parsing import parse
@@ -74,13 +74,14 @@ def serve_stream(spark: SparkSession, settings: Settings, version: str) -> Serve
 
 def with_readers(spark: SparkSession, settings: Settings, served: Served) -> Served:
     """The same, and whether workers may read messages too: then they have loaded what reads them."""
-    if scoring_by_workers(settings, served) is None or not isinstance(served.model, CompiledModel):
+    scoring = scoring_by_workers(settings, served)
+    if scoring is None:
         return served
     if not has_usual_lower_case(spark):
         log.warning("Spark reads all messages: the language of this JVM has a lower case of its own.")
         return served
     try:
-        served.model.prepare_readers(spark)
+        prepare_readers(spark, scoring.cache)
     except PySparkException as error:
         log.warning("Spark reads all messages: the compiled reader does not run here (%s).", last_line(error))
         return served

@@ -18,7 +18,7 @@ from sentiment_assets.spark.compiled.kernel import (
     hash_words,
     score_texts,
 )
-from sentiment_assets.spark.compiled.tables import Tables
+from sentiment_assets.spark.compiled.tables import Tables, interleaved
 from sentiment_assets.spark.compiled.worker import scorer
 
 INTERCEPT = 0.25
@@ -100,6 +100,15 @@ def test_tables_are_mapped_read_only_and_unchanged(folder: Path) -> None:
     assert (tables.order, tables.intercept) == (4, INTERCEPT)
     assert not tables.word_values.flags.writeable
     assert np.count_nonzero(tables.word_slots) == 5
+
+
+@pytest.mark.parametrize("slots", [1, 64, 1 << 17])
+def test_no_slot_lies_in_two_lines_of_the_cache(slots: int) -> None:
+    numbers = np.arange(slots, dtype=np.uint64)
+    table = interleaved(numbers, np.stack([numbers + 0.5, numbers + 0.25], axis=1))
+    assert (table.itemsize, table.ctypes.data % (2 * 2**20)) == (32, 0)
+    np.testing.assert_array_equal(table["hash"], numbers)
+    np.testing.assert_array_equal(table["weight"] - table["square"], np.full(slots, 0.25))
 
 
 def test_a_term_that_occurs_twice_is_found() -> None:

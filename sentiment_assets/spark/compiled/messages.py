@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sentiment_assets.spark.characters import ENTITIES, TYPOGRAPHY
-from sentiment_assets.spark.compiled.jit import compiled, leaf
+from sentiment_assets.spark.compiled.jit import leaf
 
 MAX_BYTES = 16_384
 """Longest message that is read here."""
@@ -517,7 +517,7 @@ def _lower(text, begin, end, lower):
 
 
 @leaf
-def _read_messages(
+def read_messages(
     data,
     offsets,
     lower,
@@ -534,11 +534,37 @@ def _read_messages(
     text_ends,
     lowered,
     lowered_ends,
-    begins,
-    ends,
-    have,
+    fields,
 ):
-    """What :func:`read_messages` does, with room for the places of five fields."""
+    """Read the plain ones among some messages.
+
+    Parameters
+    ----------
+    data, offsets
+        Bytes of all messages, uint8, and where each begins and the last one ends, int64.
+    lower
+        :func:`lower_cases`.
+    plain
+        Filled: whether each message is a plain one.
+    ids, authors, texts
+        Filled: characters of these fields of the plain messages, one after the other.
+    lowered
+        Filled: of the texts as ``text.lowered`` makes them.
+    id_ends, author_ends, text_ends, lowered_ends
+        Filled: where they begin, and where the last one ends, int32, one more than plain messages.
+    has_id, has_author, has_time
+        Filled: whether a plain message has that field.
+    times
+        Filled: microseconds since 1970.
+    fields
+        Room for where each of the five fields of a message begins and ends and what it has, int64, 3 x 5.
+
+    Returns
+    -------
+    int
+        Plain messages.
+    """
+    begins, ends, have = fields[0], fields[1], fields[2]
     count = id_place = author_place = text_place = lowered_place = 0
     id_ends[0] = author_ends[0] = text_ends[0] = lowered_ends[0] = 0
     for row in range(plain.size):
@@ -589,72 +615,3 @@ def _read_messages(
         id_ends[count], author_ends[count] = id_place, author_place
         text_ends[count], lowered_ends[count] = text_place, lowered_place
     return count
-
-
-@compiled
-def read_messages(
-    data,
-    offsets,
-    lower,
-    plain,
-    ids,
-    id_ends,
-    has_id,
-    authors,
-    author_ends,
-    has_author,
-    times,
-    has_time,
-    texts,
-    text_ends,
-    lowered,
-    lowered_ends,
-):
-    """Read the plain ones among some messages.
-
-    Parameters
-    ----------
-    data, offsets
-        Bytes of all messages, uint8, and where each begins and the last one ends, int64.
-    lower
-        :func:`lower_cases`.
-    plain
-        Filled: whether each message is a plain one.
-    ids, authors, texts
-        Filled: characters of these fields of the plain messages, one after the other.
-    lowered
-        Filled: of the texts as ``text.lowered`` makes them.
-    id_ends, author_ends, text_ends, lowered_ends
-        Filled: where they begin, and where the last one ends, int32, one more than plain messages.
-    has_id, has_author, has_time
-        Filled: whether a plain message has that field.
-    times
-        Filled: microseconds since 1970.
-
-    Returns
-    -------
-    int
-        Plain messages.
-    """
-    begins, ends, have = np.empty(5, np.int64), np.empty(5, np.int64), np.empty(5, np.int64)
-    return _read_messages(
-        data,
-        offsets,
-        lower,
-        plain,
-        ids,
-        id_ends,
-        has_id,
-        authors,
-        author_ends,
-        has_author,
-        times,
-        has_time,
-        texts,
-        text_ends,
-        lowered,
-        lowered_ends,
-        begins,
-        ends,
-        have,
-    )

@@ -54,22 +54,27 @@ class CompiledModel:
         column: Column = arrow_udf(probabilities, DoubleType())(lowered)  # type: ignore[call-overload]
         return column
 
-    def prepare_readers(self, spark: SparkSession) -> None:
-        """Let Python workers load what reads messages; the first time on a machine that compiles it, for seconds.
 
-        Raises
-        ------
-        PySparkException
-            When a worker fails.
-        """
-        cache = str(self.cache)
+def prepare_readers(spark: SparkSession, cache: str) -> None:
+    """Let Python workers load what reads messages; the first time on a machine that compiles it, for seconds.
 
-        def prepare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            reader(cache)(pa.array([], pa.binary()))
-            yield from batches
+    Parameters
+    ----------
+    cache
+        Where numba keeps the compiled functions.
 
-        workers = spark.sparkContext.defaultParallelism
-        spark.range(0, workers, 1, workers).mapInArrow(prepare, "id BIGINT").collect()
+    Raises
+    ------
+    PySparkException
+        When a worker fails.
+    """
+
+    def prepare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        reader(cache)(pa.array([], pa.binary()))
+        yield from batches
+
+    workers = spark.sparkContext.defaultParallelism
+    spark.range(0, workers, 1, workers).mapInArrow(prepare, "id BIGINT").collect()
 
 
 def made_with(spark: SparkSession) -> dict[str, str]:

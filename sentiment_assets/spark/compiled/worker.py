@@ -127,6 +127,7 @@ def reader(cache: str) -> Callable[[Any], Plain]:
             text_ends,
             lowered,
             lowered_ends,
+            np.empty((3, 5), np.int64),
         )
         everywhere = np.ones(count, np.bool_)
         return Plain(
